@@ -1,0 +1,162 @@
+r"""Derivatives of a loss at one point: g = ∇L, products H V, and ∇H[u_i, u_j] for all pairs of a few vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from numerics.errors import InputRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaxtyping import Float
+    from torch import Tensor
+
+    Loss = Callable[[Tensor], Tensor]
+
+ThirdMethod = Literal["auto", "exact", "differences"]
+
+# Distance, in units of ‖u‖ = 1, at which gradients are differenced: balances eps·‖g‖/ε² against ε²/12 · ∇⁵L in float64.
+STEP = 1e-4
+# The second step size of the error check; its truncation error is 9 times larger, so agreement bounds both errors.
+CHECK_RATIO = 3.0
+# Largest disagreement between the two step sizes, relative to max ‖T_ij‖, with which differences are accepted.
+CHECK_TOLERANCE = 1e-5
+
+
+class NonFiniteLoss(FloatingPointError):
+    """Raised with one sentence when a loss or its gradient becomes nan or inf."""
+
+
+def evaluate(loss: Loss, w: Float[Tensor, " n"], name: str = "loss") -> tuple[Tensor, Float[Tensor, " n"]]:
+    """Return L(w) and ∇L(w), both detached; NonFiniteLoss is raised if either is not finite."""
+    _, value, gradient = _gradient_graph(loss, w, create_graph=False)
+    require_finite(name, w, value.detach(), gradient)
+    return value.detach(), gradient.detach()
+
+
+def require_finite(name: str, w: Tensor, value: Tensor, gradient: Tensor) -> None:
+    """Let finite results pass.
+
+    Raises:
+        NonFiniteLoss: with the value, the number of bad gradient entries and ‖w‖.
+    """
+    bad = int((~torch.isfinite(gradient)).sum())
+    if bad or not bool(torch.isfinite(value)):
+        raise NonFiniteLoss(
+            f"{name} must stay finite, but at a point with ‖w‖ = {float(w.norm()):.4g} its value is {float(value):.4g} "
+            f"and {bad} of its {gradient.numel()} gradient entries are not finite; lower the learning rate or start "
+            f"elsewhere"
+        )
+
+
+def _gradient_graph(loss: Loss, w: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.enable_grad():
+        leaf = w.detach().clone().requires_grad_(True)
+        value = loss(leaf)
+        return leaf, value, _pullback(value, leaf, None, create_graph=create_graph)
+
+
+def _pullback(output: Tensor, leaf: Tensor, cotangent: Tensor | None, *, create_graph: bool) -> Tensor:
+    """Return (∂output/∂leaf)ᵀ cotangent; zero where the output does not depend on the leaf."""
+    if not output.requires_grad:
+        return torch.zeros_like(leaf)
+    (result,) = torch.autograd.grad(
+        output, leaf, cotangent, create_graph=create_graph, retain_graph=True, materialize_grads=True
+    )
+    return result
+
+
+class LocalDerivatives:
+    """Derivatives of L at one point w, from one kept graph of the gradient.
+
+    Attributes:
+        w: the point, (n,).
+        loss: L(w), a scalar tensor.
+        grad: ∇L(w), (n,).
+    """
+
+    def __init__(self, loss: Loss, w: Float[Tensor, " n"], name: str = "loss") -> None:
+        self._function, self._name = loss, name
+        self._leaf, value, self._gradient = _gradient_graph(loss, w, create_graph=True)
+        self.w, self.loss, self.grad = self._leaf.detach(), value.detach(), self._gradient.detach()
+        require_finite(name, self.w, self.loss, self.grad)
+
+    def hessian_product(self, V: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Return H V, by one double backward per column on the kept graph."""
+        columns = [_pullback(self._gradient, self._leaf, v, create_graph=False) for v in V.unbind(1)]
+        return torch.stack(columns, 1) if columns else torch.zeros_like(V)
+
+    def third(self, U: Float[Tensor, "n k"], method: ThirdMethod = "auto") -> Float[Tensor, "k k n"]:
+        """T with T_ij = ∇H[u_i, u_j] = ∇_w (u_iᵀ H(w) u_j), symmetric in i and j.
+
+        The columns may have any scale: they are normalised for the computation and the scale put back.
+
+        Args:
+            U: the directions as columns.
+            method: "exact" (backward through H u_i), "differences" (of gradients; float64 only, checked at a second
+                step size and replaced by "exact" when the check fails) or "auto" (the cheaper of the two).
+
+        Returns:
+            The vectors T_ij, (k, k, n).
+
+        Raises:
+            InputRefused: for an unknown method.
+        """
+        if method not in {"auto", "exact", "differences"}:
+            raise InputRefused(f'method must be "auto", "exact" or "differences", got {method!r}; leave it out')
+        norms = U.norm(dim=0)
+        unit = U / torch.where(norms > 0, norms, 1.0)
+        result = None
+        if self.w.dtype == torch.float64 and method != "exact" and U.shape[1] > 0:
+            result = self._third_by_differences(unit)
+        if result is None:
+            result = self._third_exact(unit)
+        scaled: Tensor = result * (norms[:, None] * norms)[:, :, None]
+        return scaled
+
+    def _third_exact(self, U: Tensor) -> Tensor:
+        k = U.shape[1]
+        pairs: dict[tuple[int, int], Tensor] = {}
+        for i in range(k):
+            h = _pullback(self._gradient, self._leaf, U[:, i], create_graph=True)
+            for j in range(i, k):
+                pairs[i, j] = _pullback(h, self._leaf, U[:, j], create_graph=False)
+        return _symmetric(pairs, k, self.w)
+
+    def _third_by_differences(self, U: Tensor) -> Tensor | None:
+        k = U.shape[1]
+        diagonal = [self._second_difference(U[:, i], STEP) for i in range(k)]
+        pairs = {(i, i): d for i, d in enumerate(diagonal)}
+        for i in range(k):
+            for j in range(i + 1, k):
+                # D[u+v] = D[u] + D[v] + 2 ∇H[u,v]
+                both = self._second_difference(U[:, i] + U[:, j], STEP)
+                pairs[i, j] = (both - diagonal[i] - diagonal[j]) / 2
+        T = _symmetric(pairs, k, self.w)
+        return T if self._differences_hold(T, U) else None
+
+    def _second_difference(self, v: Tensor, step: float) -> Tensor:
+        """Return ∇H[v, v] ≈ (g(w + εv̂) − 2g(w) + g(w − εv̂))/ε² · ‖v‖², v̂ = v/‖v‖."""
+        norm = v.norm()
+        shift = v * (step / torch.where(norm > 0, norm, 1.0))
+        plus = _gradient_graph(self._function, self.w + shift, create_graph=False)[2]
+        minus = _gradient_graph(self._function, self.w - shift, create_graph=False)[2]
+        curved: Tensor = ((plus - self.grad) + (minus - self.grad)) * (norm / step).square()
+        return curved
+
+    def _differences_hold(self, T: Tensor, U: Tensor) -> bool:
+        """Return whether ∇H[v, v], v = U a, agrees at a second step size: it sees round-off, truncation and kinks."""
+        a = torch.cos(torch.arange(U.shape[1], device=U.device, dtype=U.dtype))
+        expected = torch.einsum("i,j,ijn->n", a, a, T)
+        other = self._second_difference(U @ a, CHECK_RATIO * STEP)
+        # A comparison with nan is False, so a non-finite neighbour is sent to the exact method as well.
+        return bool((other - expected).norm() <= CHECK_TOLERANCE * T.norm(dim=2).max() * a.square().sum())
+
+
+def _symmetric(pairs: dict[tuple[int, int], Tensor], k: int, like: Tensor) -> Tensor:
+    if k == 0:
+        return like.new_zeros(0, 0, like.numel())
+    return torch.stack([torch.stack([pairs[min(i, j), max(i, j)] for j in range(k)]) for i in range(k)])

@@ -1,0 +1,173 @@
+"""A torch module with its data as a function of one flat parameter vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from numerics.errors import InputRefused
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+Criterion = Callable[[Any, Any], torch.Tensor]
+
+
+def half_squared_error(outputs: Float[Tensor, "batch ..."], targets: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
+    """Return ½‖f − y‖², summed over outputs, averaged over examples (`F.mse_loss` fails in forward mode)."""
+    return (outputs - targets).square().sum() / (2 * outputs.shape[0])
+
+
+CRITERIA: dict[str, Criterion] = {"mse": half_squared_error, "cross_entropy": nn.functional.cross_entropy}
+
+
+@dataclass(frozen=True)
+class Network:
+    """f(w) = module(inputs) with the parameters read from w, in the order of `module.named_parameters()`.
+
+    The module is referred to, not copied, and its own parameters are not changed.
+    """
+
+    module: nn.Module
+    inputs: Any
+    targets: Any
+    criterion: Criterion
+
+    def __post_init__(self) -> None:
+        """Refuse (InputRefused, naming the layer) what cannot be a smooth deterministic function of the parameters."""
+        refuse_parameters(self.module, self.inputs)
+        refuse_training_mode(self.module)
+        refuse_changing_buffers(self)
+
+    @property
+    def flat(self) -> Float[Tensor, " n"]:
+        """The module's present parameters as one new vector."""
+        return torch.cat([p.detach().reshape(-1) for p in self.module.parameters()])
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Sizes of the parameter tensors."""
+        return tuple(p.numel() for p in self.module.parameters())
+
+    def unflatten(self, w: Float[Tensor, " n"]) -> dict[str, Tensor]:
+        """Return views of w with the names and shapes of the module's parameters."""
+        named = dict(self.module.named_parameters())
+        pieces = torch.split(w, list(self.blocks))
+        return {name: piece.view(p.shape) for (name, p), piece in zip(named.items(), pieces, strict=True)}
+
+    def outputs(self, w: Float[Tensor, " n"]) -> Any:
+        """Return f(w). Attention uses the plain kernel, the only one with second derivatives."""
+        with sdpa_kernel(SDPBackend.MATH):
+            return functional_call(self.module, self.arguments(w), (cast(self.inputs, w.dtype),))
+
+    def loss(self, w: Float[Tensor, " n"]) -> Tensor:
+        """Return the criterion of f(w) and the targets."""
+        return self.criterion(self.outputs(w), cast(self.targets, w.dtype))
+
+    def arguments(self, w: Float[Tensor, " n"]) -> dict[str, Tensor]:
+        """Return parameters from w, and the module's buffers where w has another precision than they."""
+        buffers = {name: cast(b, w.dtype) for name, b in self.module.named_buffers() if b.is_floating_point()}
+        return {**self.unflatten(w), **buffers}
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """Return floating tensors (also in tuples and dicts) in that precision, and everything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, tuple | list):
+        return type(value)(cast(v, dtype) for v in value)
+    if isinstance(value, dict):
+        return {k: cast(v, dtype) for k, v in value.items()}
+    return value
+
+
+def describe(module: nn.Module, name: str) -> str:
+    """Return a layer's name and type: `layers.1 (LayerNorm)`."""
+    return f"{name or 'the module'} ({type(module).__name__})"
+
+
+def refuse_parameters(module: nn.Module, inputs: Any) -> None:
+    """Refuse parameters that do not form one differentiable vector beside the inputs.
+
+    Raises:
+        InputRefused: for no parameters, frozen ones, mixed dtypes, or another device or dtype than the inputs.
+    """
+    named = dict(module.named_parameters())
+    if not named:
+        raise InputRefused(f"module must have parameters, got a {type(module).__name__} without any; pass another one")
+    frozen = [name for name, p in named.items() if not p.requires_grad]
+    if frozen:
+        raise InputRefused(
+            f"every parameter must require grad, but {', '.join(frozen)} does not; call requires_grad_(True), or "
+            f"register it as a buffer if it is a constant"
+        )
+    first_name, first = next(iter(named.items()))
+    for name, p in named.items():
+        if (p.dtype, p.device) != (first.dtype, first.device):
+            raise InputRefused(
+                f"parameters must share one dtype and device, but {first_name} is {first.dtype} on {first.device} and "
+                f"{name} is {p.dtype} on {p.device}; call module.to(device, dtype)"
+            )
+    if isinstance(inputs, torch.Tensor):
+        _refuse_other_place(inputs, first)
+
+
+def _refuse_other_place(inputs: Tensor, like: Tensor) -> None:
+    if inputs.device != like.device:
+        raise InputRefused(
+            f"module and data must be on one device, but the parameters are on {like.device} and the inputs on "
+            f"{inputs.device}; move one of them with .to(device)"
+        )
+    if inputs.is_floating_point() and inputs.dtype != like.dtype:
+        raise InputRefused(
+            f"module and data must have one dtype, but the parameters are {like.dtype} and the inputs {inputs.dtype}; "
+            f"convert one of them with .to(dtype)"
+        )
+
+
+def refuse_training_mode(module: nn.Module) -> None:
+    """Refuse layers whose training mode is random or depends on the batch's statistics.
+
+    Raises:
+        InputRefused: naming the layer.
+    """
+    for name, layer in module.named_modules():
+        if not layer.training:
+            continue
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise InputRefused(
+                f"the loss must be deterministic, but {describe(layer, name)} drops units at random in training mode; "
+                f"call module.eval() or set its p to 0"
+            )
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise InputRefused(
+                f"the loss must be a fixed smooth function, but {describe(layer, name)} uses batch statistics in "
+                f"training mode, whose third derivatives are wrong in autograd; call module.eval() or use GroupNorm"
+            )
+
+
+def refuse_changing_buffers(network: Network) -> None:
+    """Refuse a module that changes its buffers when it is evaluated.
+
+    Raises:
+        InputRefused: naming the buffers.
+    """
+    before = dict(network.module.named_buffers())
+    if not before:
+        return
+    copies = {name: b.clone() for name, b in before.items()}
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        functional_call(network.module, {**network.unflatten(network.flat), **copies}, (network.inputs,))
+    changed = [name for name, b in before.items() if not torch.equal(b, copies[name])]
+    if changed:
+        raise InputRefused(
+            f"evaluating the module must not change its buffers, but the forward pass changed {', '.join(changed)}; "
+            f"call module.eval() or remove the running statistics"
+        )

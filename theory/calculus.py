@@ -1,0 +1,64 @@
+r"""Calculus in R^n on generic coordinates: directional derivatives that see through reductions.
+
+A vector x enters by its generic coordinate x_i. Moving x along d means x → x + ε d in that coordinate, inside reductions
+too, so the derivative along d of any expression is d/dε at ε = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import sympy as sp
+
+from theory.symbols import Reduction, epsilon
+
+Directions = Mapping[sp.Symbol, sp.Expr]
+
+
+def displaced(expr: sp.Expr, directions: Directions) -> sp.Expr:
+    """Expression at the point moved by ε along the given directions."""
+    return expr.subs({s: s + epsilon * d for s, d in directions.items()}, simultaneous=True)
+
+
+def directional(expr: sp.Expr, directions: Directions, order: int = 1) -> sp.Expr:
+    r"""Derivative of the given order along directions, D^order expr[d, …, d]."""
+    return sp.diff(displaced(expr, directions), epsilon, order).subs(epsilon, 0).doit()
+
+
+def second(expr: sp.Expr, first: Directions, other: Directions) -> sp.Expr:
+    r"""Polarised second derivative D² expr[d, d'], symmetric and bilinear in the two directions."""
+    return directional(directional(expr, first), other)
+
+
+def opaquely(transform: Callable[..., sp.Expr], expr: sp.Expr, *args: sp.Expr) -> sp.Expr:
+    """Apply a SymPy transformation with reductions held as opaque numbers.
+
+    SymPy's simplifiers swap symbols for plain dummies, which have no shape: a reduction must not see them.
+    """
+    opaque = {r: sp.Dummy(str(r), real=True, positive=r.is_positive) for r in expr.atoms(Reduction)}
+    back = {d: r for r, d in opaque.items()}
+    result = transform(expr.subs(opaque), *args)
+    return [e.subs(back) for e in result] if isinstance(result, list) else result.subs(back)
+
+
+def simplify(expr: sp.Expr) -> sp.Expr:
+    """Simplify, with reductions held as opaque numbers."""
+    return opaquely(sp.simplify, expr)
+
+
+def solve(expr: sp.Expr, unknown: sp.Symbol) -> list[sp.Expr]:
+    """Solutions of expr = 0 for one unknown, with reductions held as opaque numbers."""
+    return opaquely(sp.solve, expr, unknown)
+
+
+def is_zero(expr: sp.Expr) -> bool:
+    """Whether an expression simplifies to zero exactly."""
+    return bool(expr == 0 or sp.expand(expr) == 0 or simplify(expr) == 0)
+
+
+def is_linear(expr: sp.Expr, variables: list[sp.Symbol], probes: list[sp.Symbol]) -> bool:
+    """Whether an expression is homogeneous linear, jointly, in the variables (probes are fresh directions for them)."""
+    along = dict(zip(variables, probes, strict=True))
+    at_zero = expr.subs(dict.fromkeys(variables, sp.S.Zero), simultaneous=True)
+    return is_zero(at_zero) and is_zero(directional(expr, along) - expr.subs(along, simultaneous=True))
+

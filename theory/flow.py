@@ -1,0 +1,106 @@
+r"""From the averaged map to the flow (THEORY section 4): (T7) for the accumulators, (T8) for the parameters.
+
+Accumulators are taken at their *updated* values. Replacing a_{t−1} by a − ȧ in a = f̄(a_{t−1}) gives ȧ = (∂_a f̄)⁻¹[f̄(a) − a].
+Read backwards, one implicit Euler step of length 1 of this flow is the optimizer's own accumulator update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from theory.averaging import Averages, as_variance
+from theory.calculus import directional, is_zero, simplify
+from theory.errors import RuleRefused
+from theory.normal_form import NormalForm
+from theory.symbols import Quantity, T, g, q, quantity, shape_of, w
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Right-hand sides: stable parts (X = 0), and coefficients of X for a pair of modes.
+
+    ``w_stable`` = −γw − P⁻¹g; ``w_X`` = −½P⁻¹T with T = ∇H[u_k, u_l]; ``a_stable``, ``a_X`` and ``a_cross`` likewise for each
+    accumulator, a_X bilinear in (y, y'); ``memory`` is det ∂_a f̄, zero where an accumulator has no memory; ``jacobian`` is ∂ȧ/∂a.
+    """
+
+    w_stable: sp.Expr
+    w_X: sp.Expr
+    w_average: sp.Expr
+    a_stable: dict[Quantity, sp.Expr]
+    a_X: dict[Quantity, sp.Expr]
+    a_cross: dict[Quantity, sp.Expr]
+    memory: sp.Expr
+    jacobian: sp.Matrix
+
+    def a_average(self, a: Quantity) -> sp.Expr:
+        r"""ȧ with the oscillation's part written in (HΣH)_ii, as it is printed."""
+        return sp.factor_terms(self.a_stable[a] + as_variance(self.a_X[a]))
+
+
+def to_flow(form: NormalForm, averages: Averages) -> Flow:
+    """Turn the averaged map into the flow.
+
+    Args:
+        form: the rule in normal form.
+        averages: of its accumulators.
+
+    Returns:
+        The flow's right-hand sides.
+
+    Raises:
+        RuleRefused: If an accumulator has no memory (∂_a f̄ singular) or reads a reduction of another.
+    """
+    names = list(form.accumulators)
+    J = sp.Matrix([[local_derivative(averages.mean[a], b, form.update.rule.name) for b in names] for a in names])
+    memory = sp.factor(J.det()) if names else sp.S.One
+    if is_zero(memory):
+        raise RuleRefused(f"the rule {form.update.rule.name!r} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist; express P through g directly, or give the accumulator a decay.")
+    inverse = J.inv().applyfunc(simplify) if names else J
+    stable = inverse * sp.Matrix([sp.expand(averages.mean[a] - a) for a in names]) if names else []
+    oscillating = inverse * sp.Matrix([averages.oscillation[a] for a in names]) if names else []
+    cross = inverse * sp.Matrix([averages.cross[a] for a in names]) if names else []
+    a_stable = {a: collect(e) for a, e in zip(names, stable, strict=True)}
+    return Flow(
+        w_stable=-form.gamma * w - g / form.P,
+        w_X=-T / (2 * form.P),
+        w_average=-form.gamma * w - (g + q / 2) / form.P,
+        a_stable=a_stable,
+        a_X={a: collect(e) for a, e in zip(names, oscillating, strict=True)},
+        a_cross={a: collect(e) for a, e in zip(names, cross, strict=True)},
+        memory=memory,
+        jacobian=sp.Matrix(len(names), len(names), lambda i, j: simplify(local_derivative(a_stable[names[i]], names[j], form.update.rule.name))),
+    )
+
+
+def collect(expr: sp.Expr) -> sp.Expr:
+    """Common factors outside, as a paper would print a relaxation."""
+    return sp.factor_terms(simplify(expr))
+
+
+def local_derivative(expr: sp.Expr, a: Quantity, rule: str) -> sp.Expr:
+    """∂expr/∂a at the same coordinate (or block).
+
+    Args:
+        expr: a right-hand side.
+        a: the accumulator.
+        rule: its name, for the message.
+
+    Returns:
+        The derivative.
+
+    Raises:
+        RuleRefused: If expr depends on a reduction of a over other coordinates.
+    """
+    probe = quantity("probe", a.shape)
+    slope = directional(expr, {a: probe})
+    derivative = sp.diff(slope, probe) if not any(probe in r.free_symbols for r in slope.atoms(sp.Function)) else None
+    if derivative is None or shape_of(derivative) > shape_of(expr):
+        raise RuleRefused(f"the rule {rule!r} lets an accumulator read a reduction of the accumulator {a}: their joint flow is not local; reduce the gradient instead.")
+    return derivative
+
+
+def preconditioner_rate(form: NormalForm, rates: dict[Quantity, sp.Expr]) -> sp.Expr:
+    r"""Ṗ along given rates of the accumulators, DP[ȧ]."""
+    return directional(form.P, rates) if rates else sp.S.Zero

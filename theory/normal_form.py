@@ -1,0 +1,212 @@
+r"""The normal form of a rule: w⁺ = w − P(a)⁻¹ (F g) − γ w (THEORY section 1).
+
+Which states are filters and which are accumulators is found by differentiation, never declared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import sympy as sp
+
+from theory.calculus import directional, is_linear, is_zero, simplify
+from theory.errors import RuleRefused
+from theory.rule import Update
+from theory.symbols import Quantity, Shape, g, quantity, shape_of, w, z
+
+NONSMOOTH = (sp.sign, sp.Abs, sp.Max, sp.Min, sp.Piecewise, sp.Heaviside, sp.floor, sp.ceiling, sp.Mod)
+_ALONG_G = quantity("dg", Shape.PARAMETER)
+
+
+@dataclass(frozen=True)
+class NormalForm:
+    """A rule in normal form.
+
+    ``accumulators`` and ``filters`` map a state's symbol to its next value: an accumulator's as f(a, g, m), where m stands
+    for the updated filter states, a filter's as a linear form in (m, g). P and γ are in the *updated* accumulators, written
+    with the same symbols. ``transfer`` is F(z) with F(1) = 1; ``gains`` holds each filter's transfer from g to its updated
+    state, ``outputs`` the symbols of the updated filters that the accumulators read.
+    """
+
+    update: Update
+    accumulators: dict[Quantity, sp.Expr]
+    filters: dict[Quantity, sp.Expr]
+    outputs: dict[Quantity, Quantity]
+    P: sp.Expr
+    gamma: sp.Expr
+    transfer: sp.Expr
+    gains: dict[Quantity, sp.Expr]
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the preconditioner: scalar, per block, or per parameter (diagonal)."""
+        return shape_of(self.P)
+
+    def at_gain(self, at: int) -> dict[Quantity, sp.Expr]:
+        """Each filter output (updated and old) per unit of gradient at frequency z = at (1: mean, −1: flip)."""
+        new = {self.outputs[m]: gain.subs(z, at) for m, gain in self.gains.items()}
+        old = {m: (gain / z).subs(z, at) for m, gain in self.gains.items()}
+        return new | old
+
+
+def to_normal_form(update: Update) -> NormalForm:
+    """Bring a recorded step into normal form.
+
+    Args:
+        update: the recorded step.
+
+    Returns:
+        The normal form; P is a function of the updated accumulators.
+
+    Raises:
+        RuleRefused: If the rule does not fit, naming the offending term and the reason.
+    """
+    _refuse_nonsmooth(update)
+    composed = _compose(update)
+    filters, accumulators = classify(update, composed)
+    gains = _gains(update, filters, composed)
+    step = _step_in_new_states(update, filters)
+    gamma = _decay(update, step)
+    dc, transfer = _drive(update, step + gamma * w, filters, gains, composed)
+    rename = {update.new(n): update.old(n) for n in accumulators}
+    outputs = {update.old(n): update.new(n) for n in filters}
+    return NormalForm(
+        update=update,
+        accumulators={update.old(n): _accumulator_map(update, n, accumulators) for n in accumulators},
+        filters={update.old(n): composed[n].subs(rename) for n in filters},
+        outputs=outputs,
+        P=(1 / dc).subs(rename),
+        gamma=simplify(gamma).subs(rename),
+        transfer=transfer.subs(rename),
+        gains={update.old(n): gains[n].subs(rename) for n in filters},
+    )
+
+
+def classify(update: Update, composed: dict[str, sp.Expr]) -> tuple[list[str], list[str]]:
+    """Find which states are filters and which accumulators.
+
+    The filters are the set whose next values are linear in (filters, g) and depend on g, while the next value of every
+    other state has zero derivative in (g, filters) at (g, filters) = 0.
+
+    Args:
+        update: the recorded step.
+        composed: next value of each state in old states and g.
+
+    Returns:
+        The names of the filters and of the accumulators.
+
+    Raises:
+        RuleRefused: If no such set exists.
+    """
+    names = list(update.states)
+    for size in range(len(names) + 1):
+        for chosen in combinations(names, size):
+            if all(_fits(update, composed, n, chosen) for n in names):
+                return list(chosen), [n for n in names if n not in chosen]
+    culprit = next(n for n in names if not _fits(update, composed, n, ()))
+    raise RuleRefused(
+        f"the rule {update.rule.name!r} is not in normal form: the next value of {culprit}, {composed[culprit]}, is neither linear in "
+        "(filter states, g) nor free of a first derivative in them at 0, so it is neither a filter nor an accumulator."
+    )
+
+
+def _fits(update: Update, composed: dict[str, sp.Expr], name: str, filters: tuple[str, ...]) -> bool:
+    moved = [g, *(update.old(n) for n in filters)]
+    probes = [_ALONG_G, *(quantity(f"d{n}", update.states[n].shape) for n in filters)]
+    slope = directional(composed[name], dict(zip(moved, probes, strict=True)))
+    if name not in filters:
+        return is_zero(slope.subs(dict.fromkeys(moved, sp.S.Zero), simultaneous=True))
+    reaches = not is_zero(slope.subs(update.old(name), 0))
+    return reaches and is_linear(composed[name], moved, probes)
+
+
+def _refuse_nonsmooth(update: Update) -> None:
+    for equation in update.equations:
+        for term in equation.expr.atoms(*NONSMOOTH):
+            if any(isinstance(s, Quantity) and s not in update.hyper.values() for s in term.free_symbols):
+                raise RuleRefused(
+                    f"the rule {update.rule.name!r}, line {equation.line}, is not differentiable: {term} in the update of {equation.state}; "
+                    "a time average needs two derivatives, so use a smooth form such as g/sqrt(g**2 + eps**2)."
+                )
+
+
+def _compose(update: Update) -> dict[str, sp.Expr]:
+    """Next value of every state in terms of old states and g alone."""
+    composed: dict[str, sp.Expr] = {}
+    for equation in update.equations:
+        if equation.state != "w":
+            composed[equation.state] = equation.expr.subs({update.new(n): e for n, e in composed.items()}, simultaneous=True)
+    for name, expr in composed.items():
+        if w in expr.free_symbols:
+            raise RuleRefused(f"the rule {update.rule.name!r} lets {name} depend on w: states may depend on states and the gradient only.")
+    return composed
+
+
+def _accumulator_map(update: Update, name: str, accumulators: list[str]) -> sp.Expr:
+    """f(a, g, m): updated accumulators are composed away, updated filters stay as symbols."""
+    done: dict[Quantity, sp.Expr] = {}
+    for equation in update.equations:
+        if equation.state in accumulators:
+            done[update.new(equation.state)] = equation.expr.subs(done, simultaneous=True)
+    return done[update.new(name)]
+
+
+def _gains(update: Update, filters: list[str], composed: dict[str, sp.Expr]) -> dict[str, sp.Expr]:
+    """Transfer function from g to each updated filter state, accumulators frozen at their updated values."""
+    if not filters:
+        return {}
+    frozen = _freeze(update, filters)
+    old = [update.old(n) for n in filters]
+    spectra = [sp.Symbol(f"Z_{n}") for n in filters]
+    rows = [composed[n].subs(frozen).subs({m: s / z for m, s in zip(old, spectra, strict=True)} | {g: 1}, simultaneous=True) - s
+            for n, s in zip(filters, spectra, strict=True)]
+    solution = sp.solve(rows, spectra, dict=True)[0]
+    return {n: sp.factor(simplify(solution[s])) for n, s in zip(filters, spectra, strict=True)}
+
+
+def _freeze(update: Update, filters: list[str]) -> dict[Quantity, Quantity]:
+    return {update.old(n): update.new(n) for n in update.states if n not in filters and not update.states[n].counter} | {
+        update.old(n): update.new(n) - 1 for n in update.states if update.states[n].counter
+    }
+
+
+def _step_in_new_states(update: Update, filters: list[str]) -> sp.Expr:
+    """w⁺ − w in updated accumulators, updated or old filters, g and w; refuses old accumulators."""
+    step = sp.expand(next(e.expr for e in update.equations if e.state == "w") - w)
+    for name in update.states:
+        if name not in filters and step.has(update.old(name)):
+            raise RuleRefused(
+                f"the rule {update.rule.name!r} uses the old value of {name} in the step of w: assign s.{name} first, "
+                "since the preconditioner must be a function of the updated accumulators."
+            )
+    return step
+
+
+def _decay(update: Update, step: sp.Expr) -> sp.Expr:
+    gamma = simplify(-sp.diff(step, w))
+    if w in gamma.free_symbols or shape_of(gamma) > Shape.SCALAR or g in gamma.free_symbols:
+        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: w enters its own step through {-gamma}, which must be one number −γ for all coordinates.")
+    return gamma
+
+
+def _drive(update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, sp.Expr], composed: dict[str, sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
+    """DC gain of the step from g (= P⁻¹) and the transfer function normalised to F(1) = 1."""
+    moved = [g, *(s(n) for n in filters for s in (update.old, update.new))]
+    probes = [_ALONG_G, *(quantity(f"d{s.name}", s.shape) for s in moved[1:])]
+    if not is_linear(drive, moved, probes):
+        slope = simplify(drive)
+        hint = "P may depend on accumulators only" if filters or shape_of(drive) else ""
+        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: the step {slope} is not linear in the gradient and the filter states{': ' + hint if hint else ''}.")
+    if drive.atoms(sp.Function) and any(g in f.free_symbols for f in drive.atoms(sp.Function)):
+        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: one coordinate's step reads a reduction of the gradient, {drive}.")
+    signal = {g: 1} | {update.new(n): gains[n] for n in filters} | {update.old(n): gains[n] / z for n in filters}
+    spectrum = -drive.subs(signal, simultaneous=True)
+    dc = spectrum.subs(z, 1)
+    dc = sp.factor(simplify(dc)) if filters else dc / g if dc.has(g) else dc
+    if is_zero(dc):
+        raise RuleRefused(f"the rule {update.rule.name!r} takes no step along a constant gradient (DC gain 0): it has no preconditioner.")
+    transfer = sp.factor(simplify(spectrum / dc))
+    if shape_of(transfer) > Shape.SCALAR:
+        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: its filter {transfer} differs between coordinates; one F for all is required.")
+    return dc, transfer

@@ -1,0 +1,149 @@
+r"""Linear stability with frozen accumulators: χ(z; λ) = (z − 1 + γ) + λF(z) = 0 and the threshold λ* (THEORY section 2).
+
+The flip at z = −1 must come first as λ rises from 0. That is a statement about signs: with λ = xλ*, z = (1 + s)/(1 − s),
+every Hurwitz determinant of the numerator must stay positive for all x in (0, 1). It is proved for the whole domain of the
+hyperparameters where their polynomials have positive coefficients, and otherwise certified at numbers by counting roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sympy as sp
+
+from theory.errors import RuleRefused
+from theory.normal_form import NormalForm
+from theory.rule import Hyper
+from theory.symbols import lam, z
+
+_x = sp.Symbol("x", positive=True)
+_s = sp.Symbol("s")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """The characteristic polynomial, the threshold λ* of (T2), and how far the proof that the flip comes first carries.
+
+    ``conditions`` are the Hurwitz determinants, in x = λ/λ* in (0, 1): all positive means stable below λ*.
+    """
+
+    polynomial: sp.Expr
+    threshold: sp.Expr
+    conditions: tuple[sp.Expr, ...]
+    proved: bool
+
+    def certify(self, values: Mapping[sp.Symbol, float]) -> None:
+        """Certify at given hyperparameters that the flip comes first; returns if it does.
+
+        Args:
+            values: number for each symbol in the conditions.
+
+        Raises:
+            RuleRefused: If an instability that is not a flip comes first; the sentence gives its λ.
+        """
+        if self.proved:
+            return
+        exact = {s: sp.nsimplify(v, rational=True) for s, v in values.items()}
+        crossings = [x for c in self.conditions for x in _first_roots(c.subs(exact))]
+        if crossings:
+            first = min(crossings)
+            threshold = sp.N(self.threshold.subs(exact))
+            raise RuleRefused(
+                f"the first instability is not a flip: a complex pair of roots leaves the unit disc at λ = {sp.N(first * threshold, 6)}, below "
+                f"the flip at λ* = {sp.N(threshold, 6)}; the period-2 theory does not apply at these hyperparameters."
+            )
+
+
+def stability(form: NormalForm) -> Stability:
+    """Characteristic polynomial (T1), threshold (T2) and the proof that the flip comes first.
+
+    Args:
+        form: the rule in normal form.
+
+    Returns:
+        The stability data, in the updated accumulators if F depends on them.
+
+    Raises:
+        RuleRefused: If F(−1) ≤ 0 on the whole domain, or F has poles outside the unit disc or cancels z − 1 + γ.
+    """
+    at_flip = sp.factor(form.transfer.subs(z, -1))
+    if at_flip.is_nonpositive:
+        raise RuleRefused(f"the rule {form.update.rule.name!r} has no flip: F(−1) = {at_flip} is not positive, so no period-2 oscillation can arise.")
+    threshold = sp.simplify((2 - form.gamma) / at_flip)
+    numerator, denominator = sp.fraction(sp.together(form.transfer))
+    polynomial = sp.Poly(sp.expand((z - 1 + form.gamma) * denominator + lam * numerator), z)
+    if sp.gcd(sp.Poly(numerator, z), sp.Poly(denominator, z)).degree() > 0:
+        raise RuleRefused(f"the rule {form.update.rule.name!r} has a filter with a cancelled pole, {form.transfer}: an internal mode is invisible in F.")
+    conditions = hurwitz_conditions(polynomial.as_expr().subs(lam, _x * threshold)) + hurwitz_conditions(denominator)
+    domains = {symbol: form.update.rule.hyper[name] for name, symbol in form.update.hyper.items()}
+    return Stability(polynomial.as_expr(), threshold, conditions, all(is_positive(c, domains) for c in conditions))
+
+
+def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
+    """Expressions that are all positive iff every root of a polynomial in z lies in |z| < 1.
+
+    Args:
+        polynomial: in z, any coefficients.
+
+    Returns:
+        Leading coefficient and Hurwitz determinants of the polynomial in s, z = (1 + s)/(1 − s), normalised to a positive value at s = 0.
+    """
+    degree = sp.degree(polynomial, z)
+    if degree <= 0:
+        return ()
+    image = sp.Poly(sp.expand(sp.together(polynomial.subs(z, (1 + _s) / (1 - _s)) * (1 - _s) ** degree).simplify()), _s)
+    a = [image.coeff_monomial(_s ** (degree - k)) for k in range(degree + 1)]
+    # A polynomial and its negative have the same roots: the sign is fixed by χ(1), the value at s = 0.
+    sign = -1 if (a[-1].subs(_x, sp.Rational(1, 2))).is_negative else 1
+    a = [sign * c for c in a]
+    hurwitz = sp.Matrix(degree, degree, lambda i, j: a[2 * (j + 1) - (i + 1)] if 0 <= 2 * (j + 1) - (i + 1) <= degree else 0)
+    return tuple(sp.factor(c) for c in [a[0], *(hurwitz[:k, :k].det() for k in range(1, degree + 1))])
+
+
+def is_positive(expr: sp.Expr, domains: Mapping[sp.Symbol, Hyper]) -> bool:
+    """Whether an expression is provably positive for x in (0, 1) and all hyperparameters in their domains.
+
+    Each bounded variable is replaced by a positive one (x = r/(1 + r)); positive coefficients then prove the claim.
+
+    Args:
+        expr: rational in x and the hyperparameters.
+        domains: of the hyperparameters.
+
+    Returns:
+        True if proved; False if this argument does not decide it.
+    """
+    if expr.is_positive:
+        return True
+    mapped = expr
+    for i, symbol in enumerate(sorted(expr.free_symbols, key=str)):
+        r = sp.Symbol(f"r{i}", positive=True)
+        domain = domains[symbol].domain if symbol in domains else None
+        unit = symbol == _x or (domain is not None and (domain.lower, domain.upper) == (0, 1))
+        mapped = mapped.subs(symbol, r / (1 + r) if unit else r)
+    numerator, denominator = sp.fraction(sp.cancel(sp.together(mapped)))
+    return all(_positive_coefficients(p) or _positive_coefficients(-p) for p in (numerator, denominator)) and not sp.cancel(mapped).is_negative and _sample(mapped) > 0
+
+
+def _positive_coefficients(expr: sp.Expr) -> bool:
+    if not expr.free_symbols:
+        return bool(expr > 0)
+    try:
+        return all(c.is_positive for c in sp.Poly(sp.expand(expr), *expr.free_symbols).coeffs())
+    except sp.PolynomialError:
+        return False
+
+
+def _sample(expr: sp.Expr) -> sp.Expr:
+    return expr.subs(dict.fromkeys(expr.free_symbols, sp.S.One))
+
+
+def _first_roots(condition: sp.Expr) -> list[sp.Expr]:
+    """The points of (0, 1) at which a condition stops being positive, lowest first (0 if it never is)."""
+    numerator = sp.Poly(sp.numer(sp.together(condition)), _x) if condition.has(_x) else None
+    if numerator is None:
+        return [] if condition > 0 else [sp.S.Zero]
+    inside = [r for r in sp.real_roots(numerator) if 0 < r < 1]
+    if inside:
+        return [min(inside)]
+    return [] if condition.subs(_x, sp.Rational(1, 2)) > 0 else [sp.S.Zero]

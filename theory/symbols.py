@@ -1,0 +1,185 @@
+r"""The catalogue: every symbol's SymPy object, LaTeX, code name, shape and meaning, in one place.
+
+An n-dimensional object is written by its generic coordinate: ``g`` stands for g_i. What mixes coordinates is an explicit
+node (`Total`, `BlockTotal`), so that ordinary SymPy calculus in the scalars is calculus in R^n.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import sympy as sp
+
+
+class Shape(enum.IntEnum):
+    """How many numbers a quantity has; a larger shape absorbs a smaller one."""
+
+    SCALAR = 0  # one number
+    BLOCK = 1  # one number per parameter tensor
+    PARAMETER = 2  # one number per parameter
+
+
+class Quantity(sp.Symbol):
+    """A real symbol whose class says its shape (SymPy caches symbols by class, name and assumptions)."""
+
+    __slots__ = ()
+    shape = Shape.SCALAR
+
+
+class ScalarQuantity(Quantity):
+    """One number, such as a hyperparameter or the step counter."""
+
+    __slots__ = ()
+
+
+class BlockQuantity(Quantity):
+    """One number per parameter tensor."""
+
+    __slots__ = ()
+    shape = Shape.BLOCK
+
+
+class ParameterQuantity(Quantity):
+    """The generic coordinate of a vector in R^n."""
+
+    __slots__ = ()
+    shape = Shape.PARAMETER
+
+
+_CLASSES = {Shape.SCALAR: ScalarQuantity, Shape.BLOCK: BlockQuantity, Shape.PARAMETER: ParameterQuantity}
+
+
+def quantity(code: str, shape: Shape, **assumptions: bool) -> Quantity:
+    """Make the symbol with this code name and shape; real unless stronger assumptions are given."""
+    return _CLASSES[shape](code, **({"real": True} | assumptions))
+
+
+def shape_of(expr: sp.Expr) -> Shape:
+    """Shape of an expression: the largest of its parts, where a reduction counts by its result."""
+    if isinstance(expr, Quantity):
+        return expr.shape
+    if isinstance(expr, Reduction):
+        return type(expr).shape
+    return max((shape_of(a) for a in expr.args), default=Shape.SCALAR)
+
+
+class Reduction(sp.Function):
+    """A sum over coordinates, linear in its argument; factors of at most the result's shape are pulled out."""
+
+    shape = Shape.SCALAR
+
+    @classmethod
+    def eval(cls, arg: sp.Expr) -> sp.Expr | None:
+        """Canonical form: expanded over sums, with constant factors outside."""
+        given, arg = arg, sp.expand(arg)
+        if arg.is_Add:
+            return sp.Add(*[cls(term) for term in arg.args])
+        outer, inner = [], []
+        for factor in sp.Mul.make_args(arg):
+            (outer if shape_of(factor) <= cls.shape else inner).append(factor)
+        if arg.is_zero:
+            return sp.S.Zero
+        if outer and outer != [sp.S.One]:
+            return sp.Mul(*outer) * cls(sp.Mul(*inner))
+        return None if arg == given else cls(arg, evaluate=False)
+
+    def _eval_derivative(self, s: sp.Symbol) -> sp.Expr:
+        assert shape_of(s) <= type(self).shape, "differentiate along a direction (calculus.directional), not by a coordinate"
+        return type(self)(sp.diff(self.args[0], s))
+
+    def _eval_is_real(self) -> bool | None:
+        return self.args[0].is_real
+
+    def _eval_is_nonnegative(self) -> bool | None:
+        return self.args[0].is_nonnegative
+
+    def _eval_is_positive(self) -> bool | None:
+        return self.args[0].is_positive
+
+
+class Total(Reduction):
+    r"""∑_j over all coordinates: ⟨a, b⟩ = Total(a·b), ‖g‖² = Total(g²), n = Total(1)."""
+
+
+class BlockTotal(Reduction):
+    r"""∑_j over the coordinates of one parameter tensor."""
+
+    shape = Shape.BLOCK
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue."""
+
+    latex: str
+    meaning: str
+
+
+CATALOGUE: dict[str, Entry] = {
+    "w": Entry("w", "parameters"),
+    "g": Entry("g", "gradient ∇L of the full-batch training loss"),
+    "P": Entry("P", "preconditioner, positive, a function of the accumulators"),
+    "z": Entry("z", "variable of the transfer function"),
+    "lam": Entry(r"\lambda", "eigenvalue of the effective Hessian P⁻¹H"),
+    "h": Entry("h", "length of a flow step in optimizer steps"),
+    "epsilon_": Entry(r"\varepsilon", "formal order of the oscillation"),
+    "y": Entry("y", "oscillation of the gradient, Hδ"),
+    "y2": Entry("y'", "oscillation of the gradient along a second mode"),
+    "q": Entry("q", "∇⟨H,Σ⟩, the gradient of curvature weighted by the oscillation"),
+    "Sigma": Entry(r"\Sigma", "diag Σ, the variance of the oscillation per coordinate"),
+    "HSH": Entry(r"(H\Sigma H)", "diag HΣH, the variance of the gradient's oscillation per coordinate"),
+    "wdot": Entry(r"\dot w", "velocity of the flow"),
+    "Pdot": Entry(r"\dot P", "rate of change of the preconditioner"),
+    "u": Entry("u", "critical mode, uᵀPu = 1"),
+    "v": Entry("v", "a second critical mode"),
+    "T": Entry("T", "third derivative ∇H[u,u] along the critical mode"),
+    "X": Entry("X", "oscillation covariance on the critical modes, Σ = UXUᵀ"),
+    "S": Entry("S", "sharpness, the top eigenvalue of H"),
+    "gradS": Entry(r"\nabla S", "gradient of the sharpness"),
+    "sigma2": Entry(r"\sigma^2", "variance of the oscillation along the top eigenvector"),
+    "lr": Entry(r"\eta", "learning rate"),
+    "beta": Entry(r"\beta", "decay of the momentum"),
+    "beta1": Entry(r"\beta_1", "decay of the momentum"),
+    "beta2": Entry(r"\beta_2", "decay of the second moment"),
+    "momentum": Entry(r"\beta", "decay of the momentum"),
+    "eps": Entry(r"\epsilon", "numerical offset of the preconditioner"),
+    "weight_decay": Entry(r"\mathrm{wd}", "weight decay"),
+    "gamma": Entry(r"\gamma", "decoupled decay per step"),
+    "nu": Entry(r"\nu", "second-moment accumulator"),
+    "m": Entry("m", "momentum"),
+    "t": Entry("t", "step counter"),
+}
+
+def latex_name(code: str) -> str:
+    """LaTeX of a code name: from the catalogue, or spelled from the name itself."""
+    if code.endswith("_next"):
+        return latex_name(code[:-5]) + "^{+}"
+    if code.endswith("_dot"):
+        return rf"\dot{{{latex_name(code[:-4])}}}"
+    if code in CATALOGUE:
+        return CATALOGUE[code].latex
+    return sp.latex(sp.Symbol(code))
+
+
+def hyper_symbol(code: str, *, positive: bool, nonnegative: bool) -> Quantity:
+    """A hyperparameter's symbol, with the sign that its domain implies."""
+    return quantity(code, Shape.SCALAR, **({"positive": True} if positive else {"nonnegative": True} if nonnegative else {}))
+
+
+def _vector(code: str, **assumptions: bool) -> Quantity:
+    return quantity(code, Shape.PARAMETER, **assumptions)
+
+
+def _scalar(code: str, **assumptions: bool) -> Quantity:
+    return quantity(code, Shape.SCALAR, **assumptions)
+
+
+w, g, y, y2, q, u, v, T, gradS, wdot, Pdot = map(_vector, ("w", "g", "y", "y2", "q", "u", "v", "T", "gradS", "wdot", "Pdot"))
+HSH, Sigma = _vector("HSH", nonnegative=True), _vector("Sigma", nonnegative=True)
+P_diagonal = _vector("P", positive=True)
+X, S, sigma2, h, lam = (_scalar(c, **a) for c, a in (
+    ("X", {"nonnegative": True}), ("S", {"positive": True}), ("sigma2", {"nonnegative": True}), ("h", {"positive": True}), ("lam", {"positive": True}),
+))
+epsilon = _scalar("epsilon_")
+z = sp.Symbol("z")
