@@ -52,10 +52,10 @@ def average(form: NormalForm) -> Averages:
     settle = {m: gain * g for m, gain in at_mean.items()}
     mean, oscillation, cross = {}, {}, {}
     for a, f in form.accumulators.items():
-        mean[a] = f.subs(settle, simultaneous=True)
-        oscillation[a] = (second(f, along(y), along(y2)) / 2).subs(settle, simultaneous=True)
-        cross[a] = directional(f, mean_along(q / 2)).subs(settle, simultaneous=True)
-        brute = _mean_over_signs(f, along(y), mean_along(q / 2)).subs(settle, simultaneous=True)
+        mean[a] = f.xreplace(settle)
+        oscillation[a] = (second(f, along(y), along(y2)) / 2).xreplace(settle)
+        cross[a] = directional(f, mean_along(q / 2)).xreplace(settle)
+        brute = _mean_over_signs(f, along(y), mean_along(q / 2)).xreplace(settle)
         assert is_zero(brute - oscillation[a].subs(y2, y) - cross[a]), f"average of {a} disagrees with the mean over ±δ"
     return Averages(mean, oscillation, cross)
 

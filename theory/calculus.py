@@ -17,7 +17,7 @@ Directions = Mapping[sp.Symbol, sp.Expr]
 
 def displaced(expr: sp.Expr, directions: Directions) -> sp.Expr:
     """Expression at the point moved by ε along the given directions."""
-    return expr.subs({s: s + epsilon * d for s, d in directions.items()}, simultaneous=True)
+    return expr.xreplace({s: s + epsilon * d for s, d in directions.items()})
 
 
 def directional(expr: sp.Expr, directions: Directions, order: int = 1) -> sp.Expr:
@@ -59,6 +59,6 @@ def is_zero(expr: sp.Expr) -> bool:
 def is_linear(expr: sp.Expr, variables: list[sp.Symbol], probes: list[sp.Symbol]) -> bool:
     """Whether an expression is homogeneous linear, jointly, in the variables (probes are fresh directions for them)."""
     along = dict(zip(variables, probes, strict=True))
-    at_zero = expr.subs(dict.fromkeys(variables, sp.S.Zero), simultaneous=True)
-    return is_zero(at_zero) and is_zero(directional(expr, along) - expr.subs(along, simultaneous=True))
+    at_zero = expr.xreplace(dict.fromkeys(variables, sp.S.Zero))
+    return is_zero(at_zero) and is_zero(directional(expr, along) - expr.xreplace(along))
 

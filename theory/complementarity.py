@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
-from theory.calculus import directional, is_zero, simplify, solve
+from theory.calculus import directional, is_zero, opaquely, simplify, solve
 from theory.flow import Flow, preconditioner_rate
 from theory.normal_form import NormalForm
 from theory.stability import Stability
@@ -52,10 +52,10 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     """
     critical = {y: stab.threshold * form.P * u, y2: stab.threshold * form.P * v}  # HU = λ*PU
     stable = margin_rate(form, stab, flow.w_stable, flow.a_stable)
-    per_X = margin_rate(form, stab, flow.w_X, {a: e.subs(critical, simultaneous=True) for a, e in flow.a_X.items()})
+    per_X = margin_rate(form, stab, flow.w_X, {a: e.xreplace(critical) for a, e in flow.a_X.items()})
     A, B = (e.subs(v, u) for e in (stable, per_X))
     rate, slope = sp.symbols("A B")
-    one_mode = sp.solve(rate + slope * X, X)[0].subs({rate: A, slope: B}, simultaneous=True)
+    one_mode = sp.solve(rate + slope * X, X)[0].xreplace({rate: A, slope: B})
     assert is_zero(A + B * one_mode), "the one-mode solution does not keep the margin"
     variance, at_edge = _variance(form, stab, A, B) if form.shape is Shape.SCALAR else (None, {})
     return Complementarity(stable, per_X, one_mode, variance, at_edge)
@@ -69,8 +69,9 @@ def _variance(form: NormalForm, stab: Stability, A: sp.Expr, B: sp.Expr) -> tupl
     def in_sharpness(expr: sp.Expr) -> sp.Expr:
         return sp.expand(expr.subs(T, gradS / form.P).subs(scale)).subs(edge).replace(sp.Abs, _positive_at_small_offset)
 
-    solution = solve(in_sharpness(A) + in_sharpness(B * form.P) * sigma2, sigma2)[0]  # X = Pσ²
-    return _collected(solution), edge
+    rate, slope = sp.symbols("A B")
+    solution = sp.solve(rate + slope * sigma2, sigma2)[0]  # X = Pσ²
+    return _collected(solution.xreplace({rate: in_sharpness(A), slope: in_sharpness(B * form.P)})), edge
 
 
 def _positive_at_small_offset(arg: sp.Expr) -> sp.Expr:
@@ -89,7 +90,7 @@ def _edge(form: NormalForm, stab: Stability) -> dict[Quantity, sp.Expr]:
 
 
 def _collected(expr: sp.Expr) -> sp.Expr:
-    numerator, denominator = sp.fraction(sp.together(expr))
+    numerator, denominator = sp.fraction(opaquely(sp.cancel, expr))
     return sp.factor_terms(sp.expand(numerator)) / sp.factor_terms(sp.expand(denominator))
 
 

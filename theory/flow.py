@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from theory.averaging import Averages, as_variance
-from theory.calculus import directional, is_zero, simplify
+from theory.calculus import directional, is_zero, opaquely, simplify
 from theory.errors import RuleRefused
 from theory.normal_form import NormalForm
 from theory.symbols import Quantity, T, g, q, quantity, shape_of, w
@@ -36,7 +36,7 @@ class Flow:
 
     def a_average(self, a: Quantity) -> sp.Expr:
         r"""ȧ with the oscillation's part written in (HΣH)_ii, as it is printed."""
-        return sp.factor_terms(self.a_stable[a] + as_variance(self.a_X[a]))
+        return collect(self.a_stable[a] + as_variance(self.a_X[a]))
 
 
 def to_flow(form: NormalForm, averages: Averages) -> Flow:
@@ -76,7 +76,7 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
 
 def collect(expr: sp.Expr) -> sp.Expr:
     """Common factors outside, as a paper would print a relaxation."""
-    return sp.factor_terms(simplify(expr))
+    return opaquely(sp.factor, expr)
 
 
 def local_derivative(expr: sp.Expr, a: Quantity, rule: str) -> sp.Expr:

@@ -116,7 +116,7 @@ def _fits(update: Update, composed: dict[str, sp.Expr], name: str, filters: tupl
     probes = [_ALONG_G, *(quantity(f"d{n}", update.states[n].shape) for n in filters)]
     slope = directional(composed[name], dict(zip(moved, probes, strict=True)))
     if name not in filters:
-        return is_zero(slope.subs(dict.fromkeys(moved, sp.S.Zero), simultaneous=True))
+        return is_zero(slope.xreplace(dict.fromkeys(moved, sp.S.Zero)))
     reaches = not is_zero(slope.subs(update.old(name), 0))
     return reaches and is_linear(composed[name], moved, probes)
 
@@ -136,7 +136,7 @@ def _compose(update: Update) -> dict[str, sp.Expr]:
     composed: dict[str, sp.Expr] = {}
     for equation in update.equations:
         if equation.state != "w":
-            composed[equation.state] = equation.expr.subs({update.new(n): e for n, e in composed.items()}, simultaneous=True)
+            composed[equation.state] = equation.expr.xreplace({update.new(n): e for n, e in composed.items()})
     for name, expr in composed.items():
         if w in expr.free_symbols:
             raise RuleRefused(f"the rule {update.rule.name!r} lets {name} depend on w: states may depend on states and the gradient only.")
@@ -148,7 +148,7 @@ def _accumulator_map(update: Update, name: str, accumulators: list[str]) -> sp.E
     done: dict[Quantity, sp.Expr] = {}
     for equation in update.equations:
         if equation.state in accumulators:
-            done[update.new(equation.state)] = equation.expr.subs(done, simultaneous=True)
+            done[update.new(equation.state)] = equation.expr.xreplace(done)
     return done[update.new(name)]
 
 
@@ -159,7 +159,7 @@ def _gains(update: Update, filters: list[str], composed: dict[str, sp.Expr]) -> 
     frozen = _freeze(update, filters)
     old = [update.old(n) for n in filters]
     spectra = [sp.Symbol(f"Z_{n}") for n in filters]
-    rows = [composed[n].subs(frozen).subs({m: s / z for m, s in zip(old, spectra, strict=True)} | {g: 1}, simultaneous=True) - s
+    rows = [composed[n].subs(frozen).xreplace({m: s / z for m, s in zip(old, spectra, strict=True)} | {g: 1}) - s
             for n, s in zip(filters, spectra, strict=True)]
     solution = sp.solve(rows, spectra, dict=True)[0]
     return {n: sp.factor(simplify(solution[s])) for n, s in zip(filters, spectra, strict=True)}
@@ -201,7 +201,7 @@ def _drive(update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, 
     if drive.atoms(sp.Function) and any(g in f.free_symbols for f in drive.atoms(sp.Function)):
         raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: one coordinate's step reads a reduction of the gradient, {drive}.")
     signal = {g: 1} | {update.new(n): gains[n] for n in filters} | {update.old(n): gains[n] / z for n in filters}
-    spectrum = -drive.subs(signal, simultaneous=True)
+    spectrum = -drive.xreplace(signal)
     dc = spectrum.subs(z, 1)
     dc = sp.factor(simplify(dc)) if filters else dc / g if dc.has(g) else dc
     if is_zero(dc):
