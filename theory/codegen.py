@@ -1,2 +1,158 @@
-class EmittedRule: ...
-def emit(d): ...
+r"""Python source of a rule and its flow, over a small namespace of tensor operations.
+
+The namespace has ``sqrt exp log`` and friends elementwise; ``total`` and ``block_total`` (sums over the last axis, or over each
+parameter tensor in it); ``spread`` (per tensor → per parameter); ``along(c, d)`` = c·d, 0 where d = 0 even if c is infinite.
+Vectors live on the last axis and any leading axes broadcast, so that one function serves a mode and all pairs of modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sympy as sp
+from sympy.printing.pycode import PythonCodePrinter
+
+from theory.calculus import directional
+from theory.errors import RuleRefused
+from theory.flow import local_derivative
+from theory.rule import Hyper, State
+from theory.symbols import BlockTotal, Quantity, Reduction, Shape, T, Total, g, h, q, quantity, shape_of, w, y, y2
+
+if TYPE_CHECKING:
+    from theory.derivation import Derivation
+
+
+@dataclass(frozen=True)
+class EmittedRule:
+    """Source and the declarations needed to run it; ``source`` defines the functions listed in `emit`."""
+
+    name: str
+    source: str
+    hyper: dict[str, Hyper]
+    states: dict[str, State]
+    accumulators: tuple[str, ...]
+    filters: tuple[str, ...]
+    shape: Shape
+    schedules: dict[str, str]
+
+
+def emit(d: Derivation) -> EmittedRule:
+    """Emit all functions of a derivation.
+
+    ``step`` is the discrete optimizer; ``accumulator_map`` f at the mean gradient; ``accumulator_rate``, ``…_rate_X`` (per pair of
+    gradient oscillations), ``…_rate_cross`` the flow; ``implicit`` solves (1 − dt ∂ȧ/∂a)x = d; ``preconditioner``, ``threshold``,
+    their ``…_rate`` along given rates of the accumulators, ``velocity``, ``velocity_X`` (per T = ∇H[u_k, u_l]) and ``memory``.
+
+    Args:
+        d: the derivation.
+
+    Returns:
+        The emitted rule.
+    """
+    form, flow = d.normal_form, d.flow
+    a = list(form.accumulators)
+    rates = {s: quantity(f"{s}_dot", s.shape) for s in a}
+    shift = {s: quantity(f"{s}_d", s.shape) for s in a}
+    solved = _solve_implicit(flow.jacobian, [shift[s] for s in a])
+    names = tuple(str(s) for s in a)
+    functions = [
+        _discrete(d),
+        _function("accumulator_map", ("a", "g"), {"a": a}, [(d.averages.mean[s], s.shape) for s in a]),
+        _function("accumulator_rate", ("a", "g"), {"a": a}, [(flow.a_stable[s], s.shape) for s in a]),
+        _function("accumulator_rate_X", ("a", "g", "y", "y2"), {"a": a}, [(flow.a_X[s], s.shape) for s in a]),
+        _function("accumulator_rate_cross", ("a", "g", "q"), {"a": a}, [(flow.a_cross[s], s.shape) for s in a]),
+        _function("implicit", ("a", "g", "d", "h"), {"a": a, "d": [shift[s] for s in a]}, [(e, s.shape) for e, s in zip(solved, a, strict=True)]),
+        _function("memory", ("a", "g"), {"a": a}, [(flow.memory, shape_of(flow.memory))], single=True),
+        _function("preconditioner", ("a",), {"a": a}, [(form.P, form.shape)], single=True),
+        _rate("preconditioner_rate", form.P, a, rates),
+        _function("threshold", ("a",), {"a": a}, [(d.threshold, shape_of(d.threshold))], single=True),
+        _rate("threshold_rate", d.threshold, a, rates),
+        _function("velocity", ("a", "w", "g"), {"a": a}, [(flow.w_stable, Shape.PARAMETER)], single=True),
+        _function("velocity_X", ("a", "T"), {"a": a}, [(flow.w_X, Shape.PARAMETER)], single=True),
+    ]
+    return EmittedRule(
+        d.rule.name, "\n\n".join(functions) + "\n", {n: d.rule.hyper[n] for n in d.update.hyper}, d.update.states,
+        names, tuple(str(m) for m in form.filters), form.shape, {n: str(e) for n, e in d.update.schedules.items()},
+    )
+
+
+class _Printer(PythonCodePrinter):
+    """Prints an expression for a result of given shape: what has fewer numbers than its context is spread."""
+
+    def __init__(self, context: Shape) -> None:
+        super().__init__({"fully_qualified_modules": False})
+        self.context = context
+
+    def _print_BlockQuantity(self, s: Quantity) -> str:
+        return f"spread({s.name})" if self.context is Shape.PARAMETER else s.name
+
+    def _print_Total(self, r: Total) -> str:
+        return f"total({_Printer(Shape.PARAMETER).doprint(r.args[0])})"
+
+    def _print_BlockTotal(self, r: BlockTotal) -> str:
+        inner = f"block_total({_Printer(Shape.PARAMETER).doprint(r.args[0])})"
+        return f"spread({inner})" if self.context is Shape.PARAMETER else inner
+
+    def _print_AppliedUndef(self, f: sp.Function) -> str:
+        raise RuleRefused(f"{f} is an undefined function: give the schedule as an expression in t before running it.")
+
+    def _print_Derivative(self, f: sp.Derivative) -> str:
+        raise RuleRefused(f"{f} is a derivative of an undefined function: give the schedule as an expression in t before running it.")
+
+
+def source_of(expr: sp.Expr, context: Shape) -> str:
+    """One expression as source, for a result of the given shape."""
+    return str(_Printer(context).doprint(expr))
+
+
+def _function(name: str, arguments: Iterable[str], tuples: Mapping[str, list[Quantity]], results: list[tuple[sp.Expr, Shape]], *, single: bool = False) -> str:
+    lines = [f"def {name}({', '.join(('hyper', *arguments))}):"]
+    used = set().union(*(e.free_symbols for e, _ in results)) if results else set()
+    lines += _unpack(tuples)
+    bound = {s for symbols in tuples.values() for s in symbols} | {w, g, y, y2, q, T, h}
+    lines += [f"    {s.name} = hyper.{s.name}" for s in sorted(used - bound, key=str)]
+    values = [source_of(e, shape) for e, shape in results]
+    lines.append(f"    return {values[0]}" if single else f"    return ({''.join(v + ', ' for v in values).strip()})")
+    return "\n".join(lines)
+
+
+def _unpack(tuples: Mapping[str, list[Quantity]]) -> list[str]:
+    return [f"    ({', '.join(s.name for s in symbols)},) = {name}" for name, symbols in tuples.items() if symbols]
+
+
+def _discrete(d: Derivation) -> str:
+    update = d.update
+    names = list(update.states)
+    lines = ["def step(hyper, w, g, s):", *_unpack({"s": [update.old(n) for n in names]})]
+    used = set().union(*(e.expr.free_symbols for e in update.equations))
+    lines += [f"    {s.name} = hyper.{s.name}" for s in sorted(used & set(update.hyper.values()), key=str)]
+    for e in update.equations:
+        shape = Shape.PARAMETER if e.state == "w" else update.states[e.state].shape
+        lines.append(f"    {e.state}_next = {source_of(e.expr, shape)}")
+    lines.append(f"    return w_next, ({''.join(f'{n}_next, ' for n in names).strip()})")
+    return "\n".join(lines)
+
+
+def _rate(name: str, expr: sp.Expr, a: list[Quantity], rates: dict[Quantity, Quantity]) -> str:
+    """d expr/dt for given rates of the accumulators; each term is 0 where its rate is 0, though the slope be infinite."""
+    lines = [f"def {name}(hyper, a, a_dot):", *_unpack({"a": a, "a_dot": list(rates.values())})]
+    hypers = sorted(expr.free_symbols - set(a), key=str)
+    lines += [f"    {s.name} = hyper.{s.name}" for s in hypers]
+    shape = shape_of(expr)
+    terms = []
+    for s in a:
+        if any(s in r.free_symbols for r in expr.atoms(Reduction)):
+            terms.append(source_of(directional(expr, {s: rates[s]}), shape))
+        elif expr.has(s):
+            slope, rate = (source_of(e, shape) for e in (local_derivative(expr, s, name), rates[s]))
+            terms.append(f"along({slope}, {rate})")
+    return "\n".join([*lines, f"    return {' + '.join(terms) or '0.0'}"])
+
+
+def _solve_implicit(jacobian: sp.Matrix, right: list[Quantity]) -> list[sp.Expr]:
+    if not right:
+        return []
+    system = sp.eye(len(right)) - h * jacobian
+    return list(system.LUsolve(sp.Matrix(right)).applyfunc(sp.factor))

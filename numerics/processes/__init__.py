@@ -1,0 +1,8 @@
+"""The processes that a run compares, all started from one point: the optimizer itself and the flows that average it."""
+
+from numerics.processes.averaged import AveragedFlow
+from numerics.processes.discrete import Discrete
+from numerics.processes.midpoint import Midpoint
+from numerics.processes.process import Context, Process, ProcessStopped
+
+__all__ = ["AveragedFlow", "Context", "Discrete", "Midpoint", "Process", "ProcessStopped"]

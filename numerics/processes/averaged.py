@@ -1,0 +1,215 @@
+r"""The stable and the central flow: one stepping code, which differs by X ≡ 0 (THEORY sections 4 and 5).
+
+A step at (w, a): update the accumulators with the gradient found at w; follow the top modes of P⁻¹H; predict the margin λ*P − H
+at the end of the step, affine in X; solve the complementarity problem for X; move w. The oscillation acts on w at once and on
+the accumulators in the next update, as in the optimizer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from numerics.boundary import to_numpy, to_tensor
+from numerics.derivatives import LocalDerivatives
+from numerics.eigen import Modes, spectral_cut
+from numerics.lowered import States
+from numerics.processes.process import Context, ProcessStopped, Row, spectrum_row, states_row, tracker
+from numerics.processes.propagator import History, Propagator
+from numerics.sdcp import solve_sdcp
+
+# Modes within this fraction below λ* take part in the complementarity problem, and on to the next spectral gap.
+WINDOW = 0.05
+# Modes with λ above this fraction of λ* are advanced exponentially.
+FAST = 0.5
+# An excess of λ over λ* larger than this fraction is removed over several steps: this share of it per step.
+EXCESS, SHARE = 0.02, 0.2
+
+
+@dataclass(frozen=True)
+class Oscillation:
+    """The covariance on the critical modes of one step, and what it does."""
+
+    U: Tensor  # (n, k)
+    T: Tensor  # (k, k, n)
+    X: Tensor  # (k, k)
+    y: Tensor  # (n, k): λ*PU, the modes' gradient oscillations
+
+    @classmethod
+    def none(cls, w: Tensor) -> Oscillation:
+        """No critical mode."""
+        return cls(w.new_zeros(len(w), 0), w.new_zeros(0, 0, len(w)), w.new_zeros(0, 0), w.new_zeros(len(w), 0))
+
+    @property
+    def curvature_gradient(self) -> Tensor:
+        """∇⟨H,Σ⟩, (n,)."""
+        return torch.einsum("kln,kl->n", self.T, self.X)
+
+
+class AveragedFlow:
+    """The stable flow (``oscillates=False``) or the central flow."""
+
+    def __init__(self, context: Context, w: Tensor, states: States, *, oscillates: bool, substeps: int = 1, fast: float = FAST) -> None:
+        self.name = "central" if oscillates else "stable"
+        self.context, self.w, self.oscillates, self.substeps, self.fast = context, w, oscillates, substeps, fast
+        self.before: States = context.rule.select(states)  # accumulators before the update at w
+        self._fresh = True  # the first update is the optimizer's own
+        self._history: History | None = None
+        self._last = Oscillation.none(w)
+        self._tracker = tracker(context)
+        self.displacement: Tensor | None = None
+
+    def step(self) -> Row:
+        """Advance by one optimizer step.
+
+        Returns:
+            The row at the point before the step.
+
+        Raises:
+            ProcessStopped: If the flow leaves the finite numbers or the complementarity problem has no solution.
+        """
+        rows = [self._substep(1 / self.substeps) for _ in range(self.substeps)]
+        for phase in ("grad", "eig", "third", "sdcp", "total"):
+            rows[0][f"cost/{phase}"] = sum(r[f"cost/{phase}"] for r in rows)
+        return rows[0]
+
+    def _substep(self, h: float) -> Row:
+        clock = [time.perf_counter()]
+        local = self.context.problem.linearise(self.w)
+        clock.append(time.perf_counter())
+        a = self._updated(local.grad, h)
+        P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
+        modes = self._tracker.track(local.hessian_product, P, self.fast * threshold)
+        clock.append(time.perf_counter())
+        k = spectral_cut(modes.values, threshold, WINDOW) if self.oscillates else 0
+        U = modes.U[:, :k]
+        T = local.third(U) if k else local.grad.new_zeros(0, 0, len(self.w))
+        clock.append(time.perf_counter())
+        propagator = Propagator.at(modes, P, h, self.fast * threshold)
+        velocity = self.context.rule.f.velocity(a, self.w, local.grad)
+        smooth = propagator.displace(velocity) + propagator.extrapolate(self.w, velocity, self._history)
+        now, status = self._close(modes, U, T, P, threshold, a, local, smooth, propagator, h)
+        clock.append(time.perf_counter())
+        row = self._row(local, a, P, modes, threshold, now) | _cost(clock) | {"sdcp_status": status, "complete": float(modes.complete)}
+        push = propagator.displace(self.context.rule.f.velocity_X(a, now.curvature_gradient)) if k else 0.0
+        self._history = History(self.w, velocity)
+        self.w = (self.w + smooth + push).detach()
+        self.before, self._last, self._fresh = a, now, False
+        if not bool(torch.isfinite(self.w).all()):
+            raise ProcessStopped(f"the {self.name} flow left the finite numbers; lower the learning rate or start later")
+        return row
+
+    def _updated(self, g: Tensor, h: float) -> States:
+        """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
+        f = self.context.rule.f
+        if self._fresh:
+            return _vectors(f.accumulator_map(self.before, g), self.before)
+        rate = [r + x for r, x in zip(f.accumulator_rate(self.before, g), self._oscillating_rate(self.before, g, self._last), strict=True)]
+        change = f.implicit(self.before, g, rate, h)
+        return tuple(b + c for b, c in zip(self.before, _vectors(change, self.before), strict=True))
+
+    def _oscillating_rate(self, a: States, g: Tensor, o: Oscillation) -> list[Any]:
+        if not o.X.numel():
+            return [0.0] * len(a)
+        per_pair = self.context.rule.f.accumulator_rate_X(a, g, o.y.T[:, None], o.y.T[None])
+        return [torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0 for r in per_pair]
+
+    def _close(self, modes: Modes, U: Tensor, T: Tensor, P: Tensor, threshold: float, a: States, local: LocalDerivatives, smooth: Tensor, propagator: Propagator, h: float) -> tuple[Oscillation, float]:
+        """Solve (T11) for the covariance that keeps the margin at the end of the step; status 0 where it was optimal."""
+        k = U.shape[1]
+        if not k:
+            return Oscillation.none(self.w), 0.0
+        f, g = self.context.rule.f, local.grad
+        # HU = λ*PU on the critical modes (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U.
+        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * (P * U.T).T)
+        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
+        flat = T.reshape(k * k, -1)
+        per_X = propagator.displace(f.velocity_X(a, T)).reshape(k * k, -1)
+        A = torch.diag(_relaxed(threshold - modes.values[:k], threshold)) - (flat @ smooth).reshape(k, k)
+        B = -(flat @ per_X.T)
+        drift = f.implicit(a, g, f.accumulator_rate(a, g), h)
+        A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(k, k)
+        A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, g))) * torch.eye(k, dtype=A.dtype, device=A.device)
+        rates = f.accumulator_rate_X(a, g, y.T[:, None], y.T[None])
+        change = f.implicit(a, g, rates, h)
+        P_X = f.preconditioner_rate(a, [h * _tensor(c, g) for c in change])
+        B = B + threshold * self._margin(pairs, P_X)
+        solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
+        if solution.status == "unsolvable":
+            raise ProcessStopped(f"the {self.name} flow has no solution: no oscillation covariance keeps the {k} critical modes inside the stable set")
+        return Oscillation(U, T, to_tensor(solution.X, U), y), {"optimal": 0.0, "inaccurate": 1.0}[solution.status]
+
+    def _margin(self, pairs: Tensor, P_rate: Any) -> Tensor:
+        """uᵢᵀ Ṗ uⱼ for all pairs (rows) and all given rates (columns)."""
+        if not isinstance(P_rate, Tensor):
+            return pairs.new_zeros(len(pairs), 1)
+        vectors = P_rate.reshape(-1, P_rate.shape[-1])
+        if vectors.shape[-1] == len(self.context.rule.blocks) != pairs.shape[-1]:
+            vectors = torch.repeat_interleave(vectors, torch.tensor(self.context.rule.blocks, device=pairs.device), dim=-1)
+        return pairs @ vectors.expand(-1, pairs.shape[-1]).T
+
+    def _row(self, local: LocalDerivatives, a: States, P: Tensor, modes: Modes, threshold: float, now: Oscillation) -> Row:
+        loss, g = float(local.loss), local.grad
+        mean = g + now.curvature_gradient / 2
+        D, Q = torch.linalg.eigh(now.X)
+        row: Row = {
+            "loss": loss,
+            "predicted_loss": loss + threshold * float(now.X.diagonal().sum()) / 2,
+            "gradient_norm2": float(g @ g),
+            "predicted_gradient_norm2": float(mean @ mean) + float(torch.einsum("nk,nl,kl->", now.y, now.y, now.X)),
+        } | spectrum_row(modes, threshold)
+        row |= states_row(self.context.rule, a, self.context.rule.accumulators, self.context.keep_weights)
+        if self.context.keep_weights:
+            row["weights_series"] = self.w
+        if self.oscillates:
+            active = D.flip(0) > 1e-12 * D.abs().max() if len(D) else D > 0
+            row |= {"variances": D.flip(0)[active], "critical": int(active.sum()), "candidates": len(D)}
+            if self.displacement is not None and len(D):
+                along = ((P * (now.U @ Q.flip(1)).T) @ self.displacement) ** 2
+                row["displacement_squares"] = along[active]
+        return row
+
+    def finals(self) -> Row:
+        """Weights after the last step, and the accumulators used in it."""
+        return {"weights": self.w, "states": self.context.rule.unpack(self.before, self.context.rule.accumulators)}
+
+    def state(self) -> Mapping[str, Any]:
+        """See Process."""
+        last, h = self._last, self._history
+        return {
+            "w": self.w, "before": list(self.before), "fresh": int(self._fresh), "tracker": self._tracker.state(),
+            "history": None if h is None else {"w": h.w, "velocity": h.velocity},
+            "last": {"U": last.U, "T": last.T, "X": last.X, "y": last.y},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See Process."""
+        self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
+        self._tracker.restore(state["tracker"])
+        self._history = History(**state["history"]) if state["history"] else None
+        self._last = Oscillation(**state["last"])
+
+
+def _relaxed(margin: Tensor, threshold: float) -> Tensor:
+    """Ask only for a share of a large excess back: X ~ excess/(hℬ) would depend on the step length otherwise."""
+    return torch.where(margin < -EXCESS * threshold, SHARE * margin, margin)
+
+
+def _tensor(x: Any, like: Tensor) -> Tensor:
+    return x if isinstance(x, Tensor) else like.new_full((1,), float(x))
+
+
+def _vectors(values: Any, like: States) -> States:
+    return tuple(_tensor(v, b).expand_as(b) if not isinstance(v, Tensor) or v.shape != b.shape else v for v, b in zip(values, like, strict=True))
+
+
+def _cost(clock: list[float]) -> Row:
+    """Time per phase in gradients; the first phase is one gradient, with its graph."""
+    grad = clock[1] - clock[0]
+    phases = dict(zip(("grad", "eig", "third", "sdcp"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
+    return {f"cost/{k}": v / grad for k, v in phases.items()} | {"cost/total": (clock[-1] - clock[0]) / grad}

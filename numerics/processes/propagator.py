@@ -1,0 +1,55 @@
+r"""One step of the smooth motion: forward Euler in slow directions, exponential in the tracked fast modes.
+
+At length 1, forward Euler in w and implicit Euler in the accumulators *are* the optimizer with its gradient averaged, so slow
+directions carry no discretisation error against it. In a mode with λ near or above 1 the optimizer oscillates and the flow must
+not: there ẋ = −λx + f is solved exactly, with f extrapolated linearly from the last step, which keeps the lag of x behind f.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from numerics.eigen import Modes
+
+
+@dataclass(frozen=True)
+class History:
+    """Smooth velocity and position one step ago."""
+
+    w: Tensor
+    velocity: Tensor
+
+
+@dataclass(frozen=True)
+class Propagator:
+    """Linear map from a constant velocity to the displacement over a step of length h (optimizer steps)."""
+
+    U: Tensor
+    dual: Tensor  # PU, so that coordinates of v are (PU)ᵀv
+    values: Tensor
+    h: float
+
+    @classmethod
+    def at(cls, modes: Modes, P: Tensor, h: float, above: float) -> Propagator:
+        """Treat the modes with λ ≥ above exponentially."""
+        fast = modes.values >= above
+        U = modes.U[:, fast]
+        return cls(U, (P * U.T).T, modes.values[fast], h)
+
+    def displace(self, velocity: Tensor) -> Tensor:
+        """Displacement by a velocity that acts through the step, (..., n)."""
+        x = self.values * self.h
+        shrink = self.h * (-torch.expm1(-x) / x - 1)
+        return self.h * velocity + ((velocity @ self.dual) * shrink) @ self.U.T
+
+    def extrapolate(self, w: Tensor, velocity: Tensor, before: History | None) -> Tensor:
+        """Correction for the forcing's change over the step, from its change over the last one."""
+        if before is None or not len(self.values):
+            return torch.zeros_like(w)
+        x = self.values * self.h
+        weight = self.h * (torch.expm1(-x) + x) / x**2
+        change = (velocity - before.velocity) @ self.dual + self.values * ((w - before.w) @ self.dual)
+        return self.U @ (weight * change)

@@ -1,0 +1,239 @@
+"""Run the optimizer and the flows that should predict it from one starting point, and record everything."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from numerics.boundary import normal, seeded_generator, to_numpy, to_tensor
+from numerics.conditions import conditions
+from numerics.errors import InputRefused
+from numerics.lowered import LoweredRule, States, lower
+from numerics.problem import NonFiniteLoss, Problem
+from numerics.processes import AveragedFlow, Context, Discrete, Midpoint, Process, ProcessStopped
+from numerics.processes.process import tracker
+from numerics.records import Run
+from numerics.run_directory import MemoryRecords, RunDirectory
+from theory import derive
+
+PROCESSES = ("discrete", "midpoint", "stable", "central")
+# Weights of every step are kept while all processes together need no more than this many numbers.
+KEEP_NUMBERS = 64_000_000
+# Rows are committed to disk this often, in seconds.
+COMMIT_EVERY = 5.0
+
+
+def simulate(
+    problem: Problem,
+    rule: Any,
+    hyper: Mapping[str, Any],
+    steps: int,
+    *,
+    warm_start: int = 0,
+    state: Mapping[str, Any] | None = None,
+    kick: float = 0.0,
+    processes: Sequence[str] = PROCESSES,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    check: bool = True,
+    substeps: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Train, and integrate the flows beside it.
+
+    Args:
+        problem: loss and starting point.
+        rule: an update rule, the name of an installed one, or the path of a rule file.
+        hyper: hyperparameters by name; text is a schedule in the step counter t, a bool an option of the rule.
+        steps: optimizer steps to compare.
+        warm_start: optimizer steps taken first by all processes together, not counted in ``steps``.
+        state: the optimizer's own state before the update at w₀, by the rule's names.
+        kick: displacement of the discrete run at the start, relative to ‖w₀‖, along the top mode of P⁻¹H.
+        processes: which of discrete, midpoint, stable, central.
+        seed: of the kick's sign and all random directions.
+        out: run directory, or None to keep everything in memory.
+        resume: continue the run in ``out``.
+        check: compare the derivatives with finite differences first.
+        substeps: flow steps per optimizer step.
+        progress: called with (steps done, steps) after each step.
+
+    Returns:
+        The run; also when a process stopped early, with the reason in ``manifest["stopped"]``.
+
+    Raises:
+        InputRefused: If an argument does not fit; RuleRefused if the rule does not.
+    """
+    _refuse_arguments(steps, warm_start, kick, processes, substeps, out, resume)
+    numbers, choices = _split(hyper)
+    derivation = derive(rule, **choices)
+    lowered = lower(derivation.emitted, numbers, problem.blocks, problem.w0)
+    derivation.certify(numbers)
+    if check:
+        problem.check(seed).require()
+    config = dict(rule=derivation.rule.name, hyper={k: str(v) if callable(v) else v for k, v in hyper.items()}, steps=steps, warm_start=warm_start, kick=kick, processes=list(processes), seed=seed, substeps=substeps, n=problem.n)
+    recorder = _recorder(out, resume, config, problem)
+    try:
+        run = _Simulation(problem, lowered, config, recorder, state).run(progress)
+    except BaseException as error:
+        recorder.fail(f"{type(error).__name__}: {error}")
+        raise
+    return run
+
+
+class _Simulation:
+    """The loop over steps: every process in order, rows recorded, checkpoints committed."""
+
+    def __init__(self, problem: Problem, rule: LoweredRule, config: dict[str, Any], recorder: RunDirectory | MemoryRecords, state: Mapping[str, Any] | None) -> None:
+        self.config, self.recorder, self.problem = config, recorder, problem
+        keep = config["steps"] * problem.n * len(config["processes"]) <= KEEP_NUMBERS
+        self.context = Context(problem, rule, keep, config["seed"])
+        self.stopped: dict[str, str] = {}
+        self.done = 0
+        w, states = _warm_up(problem, rule, config["warm_start"], rule.pack(state))
+        self.processes = self._build(w, states)
+
+    def _build(self, w: Tensor, states: States) -> dict[str, Process]:
+        names, context = self.config["processes"], self.context
+        if {"stable", "central"} & set(names):
+            _refuse_memoryless(self.problem, context.rule, w, states)
+        discrete = Discrete(context, _kicked(context, w, states, self.config["kick"]), states)
+        built: dict[str, Process] = {}
+        if {"discrete", "midpoint"} & set(names):
+            built["discrete"] = discrete
+        if "midpoint" in names or ("central" in names and "discrete" in built):
+            built["midpoint"] = Midpoint(context, discrete)
+        for name in ("stable", "central"):
+            if name in names:
+                built[name] = AveragedFlow(context, w, states, oscillates=name == "central", substeps=self.config["substeps"])
+        return built
+
+    def run(self, progress: Callable[[int, int], None] | None) -> Run:
+        """Make all remaining steps and return the run."""
+        self._resume()
+        steps, committed = self.config["steps"], time.monotonic()
+        for t in range(self.done, steps):
+            for name, process in self.processes.items():
+                self.recorder.append(name, self._row(name, process, t))
+            self.done = t + 1
+            if time.monotonic() - committed > COMMIT_EVERY:
+                self.recorder.commit(self.done, self._state())
+                committed = time.monotonic()
+            if progress is not None:
+                progress(self.done, steps)
+        self.recorder.manifest["stopped"] = self.stopped
+        self.recorder.manifest["assumptions"] = conditions(self.recorder.read(), self.context.rule, self.stopped)
+        self.recorder.finish({n: _numpy(p.finals()) for n, p in self.processes.items()})
+        return self.recorder.read()
+
+    def _row(self, name: str, process: Process, t: int) -> dict[str, Any]:
+        if name in self.stopped or (name == "midpoint" and "discrete" in self.stopped):
+            return {}
+        if isinstance(process, AveragedFlow) and isinstance(self.processes.get("midpoint"), Midpoint) and "discrete" not in self.stopped:
+            process.displacement = self.processes["midpoint"].displacement
+        try:
+            return _numpy(process.step())
+        except (ProcessStopped, NonFiniteLoss) as error:
+            self.stopped[name] = f"step {t}: {error}."
+            return {}
+
+    def _state(self) -> dict[str, Any]:
+        return {"processes": {n: _numpy(dict(p.state())) for n, p in self.processes.items()}, "stopped": dict(self.stopped)}
+
+    def _resume(self) -> None:
+        found = self.recorder.latest_checkpoint()
+        if found is None:
+            return
+        self.done, saved = found
+        self.stopped = dict(saved["stopped"])
+        for name, process in self.processes.items():
+            process.restore(_tensors(saved["processes"][name], self.problem.w0))
+
+
+def _refuse_arguments(steps: int, warm_start: int, kick: float, processes: Sequence[str], substeps: int, out: str | Path | None, resume: bool) -> None:
+    if not isinstance(steps, int) or steps < 1 or not isinstance(warm_start, int) or warm_start < 0:
+        raise InputRefused(f"steps must be an integer ≥ 1 and warm_start one ≥ 0, got steps={steps!r}, warm_start={warm_start!r}.")
+    if not np.isfinite(kick):
+        raise InputRefused(f"kick must be a finite number (a relative displacement such as 1e-3), got {kick!r}.")
+    unknown = [p for p in processes if p not in PROCESSES]
+    if unknown or not processes:
+        raise InputRefused(f"processes must be some of {', '.join(PROCESSES)}, got {unknown[0]!r}." if unknown else "processes must name at least one process, got none.")
+    if not isinstance(substeps, int) or substeps < 1:
+        raise InputRefused(f"substeps must be an integer ≥ 1, got {substeps!r}.")
+    if resume and out is None:
+        raise InputRefused("resume=True needs out=, the run directory to continue, got None.")
+
+
+def _split(hyper: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """Numbers, and choices for the derivation: options and schedules."""
+    choices = {k: v for k, v in hyper.items() if isinstance(v, bool | str) or callable(v)}
+    return {k: v for k, v in hyper.items() if k not in choices}, choices
+
+
+def _recorder(out: str | Path | None, resume: bool, config: dict[str, Any], problem: Problem) -> RunDirectory | MemoryRecords:
+    manifest = {
+        "config": config,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "device": str(problem.device), "dtype": str(problem.dtype), "seed": config["seed"],
+    }
+    if out is None:
+        return MemoryRecords(manifest)
+    if not resume:
+        return RunDirectory.create(out, manifest)
+    directory = RunDirectory.open(out)
+    if directory.manifest.get("config") != config:
+        raise InputRefused(f"the run in {out} was made with other settings than given now; resume with the same rule, hyperparameters, steps and seed, or use another directory.")
+    return directory
+
+
+def _warm_up(problem: Problem, rule: LoweredRule, count: int, states: States) -> tuple[Tensor, States]:
+    w = problem.w0
+    for _ in range(count):
+        _, g = problem.gradient(w)
+        w, states = rule.f.step(w, g, states)
+    return w, states
+
+
+def _kicked(context: Context, w: Tensor, states: States, kick: float) -> Tensor:
+    """w moved by kick·‖w‖ along the top mode of P⁻¹H; the sign of a unit kick is drawn from the seed."""
+    if kick == 0.0:
+        return w
+    local = context.problem.linearise(w)
+    a = context.rule.select(context.rule.f.step(w, local.grad, states)[1])
+    U = tracker(context).track(local.hessian_product, context.preconditioner(a), float("inf")).U[:, 0]
+    sign = 1.0 if float(normal((1,), seeded_generator(context.seed), w)) >= 0 else -1.0
+    # An eigenvector has no sign of its own: fix it by its largest entry.
+    U = U * torch.sign(U[U.abs().argmax()])
+    return w + sign * kick * w.norm() * U / U.norm()
+
+
+def _refuse_memoryless(problem: Problem, rule: LoweredRule, w: Tensor, states: States) -> None:
+    memory = rule.f.memory(rule.select(states), w)
+    if not isinstance(memory, Tensor) and memory == 0:
+        raise InputRefused(
+            f"the accumulators of {rule.name!r} have no memory at these hyperparameters (∂f/∂a is singular, as with beta2 = 0), so no flow exists; "
+            'use a positive decay, or processes=("discrete", "midpoint").'
+        )
+
+
+def _numpy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return to_numpy(value)
+    if isinstance(value, Mapping):
+        return {k: _numpy(v) for k, v in value.items()}
+    return [_numpy(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _tensors(value: Any, like: Tensor) -> Any:
+    if isinstance(value, np.ndarray):
+        return to_tensor(value, like) if value.dtype.kind == "f" else torch.as_tensor(value.tolist(), dtype=torch.uint8 if value.dtype == np.uint8 else torch.int64)
+    if isinstance(value, Mapping):
+        return {k: _tensors(v, like) for k, v in value.items()}
+    return [_tensors(v, like) for v in value] if isinstance(value, list | tuple) else value
