@@ -42,7 +42,7 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
     bad = int(np.nansum(central.sdcp_status > 0)) if "sdcp_status" in central else 0
     found.append(_entry("complementarity problems certified", bad == 0, f"{bad} steps above the residual bound", "every covariance carries a certificate"))
     missed = int(np.nansum(central.complete < 1))
-    found.append(_entry("all fast modes tracked", missed == 0, f"{missed} steps with untracked modes", "modes above half the threshold are followed"))
+    found.append(_entry("all fast modes tracked", missed == 0, f"{missed} steps with untracked modes", "modes above 0.8 λ* are followed"))
     return found + _onset(run)
 
 

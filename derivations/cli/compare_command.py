@@ -24,14 +24,22 @@ def execute(arguments: argparse.Namespace) -> None:
 
     runs = {str(path): Run.load(path) for path in arguments.runs}
     progress = ["progress", *(run.progress for run in runs.values())]
-    show_table("the stable flow in brackets", ("figure", *runs), [progress, *comparison({name: run.summary() for name, run in runs.items()})])
+    show_table(
+        "the stable flow in brackets",
+        ("figure", *runs),
+        [progress, *comparison({name: run.summary() for name, run in runs.items()})],
+    )
 
 
 def comparison(summaries: Mapping[str, Summary]) -> list[list[str]]:
     """Return one row per figure with a cell per run; the stable flow's value stands in brackets."""
     columns = [{label: _cell(central, stable) for label, central, stable, _ in s.as_rows()} for s in summaries.values()]
     labels = dict.fromkeys(label for column in columns for label in column)
-    return [[label, *(column.get(label, "") for column in columns)] for label in labels if any(c.get(label) for c in columns)]
+    return [
+        [label, *(column.get(label, "") for column in columns)]
+        for label in labels
+        if any(c.get(label) for c in columns)
+    ]
 
 
 def _cell(central: str, stable: str) -> str:

@@ -17,16 +17,26 @@ ON = ("on", "true", "yes", "1")
 
 def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     """Declare the arguments."""
-    parser.add_argument("rule", metavar="RULE", help="name of an installed rule, or path of a .py file that declares one")
+    parser.add_argument(
+        "rule", metavar="RULE", help="name of an installed rule, or path of a .py file that declares one"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--latex", action="store_true", help="write a complete LaTeX document")
     form.add_argument("--code", action="store_true", help="write the rule and its flow as Python source")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of the terminal")
     parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME[=off]", help="switch an option of the rule, such as bias_correction"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME[=off]",
+        help="switch an option of the rule, such as bias_correction",
     )
     parser.add_argument(
-        "--schedule", action="append", default=[], metavar="NAME=EXPR", help="a hyperparameter as an expression in t: lr='0.1/sqrt(t)'"
+        "--schedule",
+        action="append",
+        default=[],
+        metavar="NAME=EXPR",
+        help="a hyperparameter as an expression in t: lr='0.1/sqrt(t)'",
     )
 
 

@@ -27,21 +27,31 @@ def _command(name: str, help: str, example: str) -> Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "list": _command("list", "show the installed update rules with their threshold and preconditioner", "centralflow list"),
+    "list": _command(
+        "list", "show the installed update rules with their threshold and preconditioner", "centralflow list"
+    ),
     "derive": _command(
-        "derive", "derive the central flow of a rule: text, LaTeX or code", "centralflow derive rmsprop --latex -o rmsprop.tex"
+        "derive",
+        "derive the central flow of a rule: text, LaTeX or code",
+        "centralflow derive rmsprop --latex -o rmsprop.tex",
     ),
     "run": _command(
-        "run", "train a network beside the flows that predict it", "centralflow run --rule rmsprop --lr 0.004 --steps 250"
+        "run",
+        "train a network beside the flows that predict it",
+        "centralflow run --rule rmsprop --lr 0.004 --steps 250",
     ),
     "report": _command("report", "write report.html of a run, finished or not", "centralflow report runs/demo-rmsprop"),
     "compare": _command(
-        "compare", "put the headline figures of several runs in one table", "centralflow compare runs/demo-gd runs/demo-rmsprop"
+        "compare",
+        "put the headline figures of several runs in one table",
+        "centralflow compare runs/demo-gd runs/demo-rmsprop",
     ),
-    "demo": _command("demo", "train a digits network with three rules and report how well the flows predict it", "centralflow demo"),
+    "demo": _command(
+        "demo", "train a digits network with three rules and report how well the flows predict it", "centralflow demo"
+    ),
 }
 
-# Where the exceptions live that turn a user's mistake away with one sentence. One that was raised has its module imported.
+# Where the exceptions live that turn a user's mistake away with one sentence. What was raised is imported.
 REFUSALS = (
     ("theory.errors", "RuleRefused"),
     ("numerics.errors", "InputRefused"),
@@ -85,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser(argv: list[str]) -> tuple[argparse.ArgumentParser, ModuleType | None]:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Derive, solve and validate central flows: the differential equations that optimizers follow on average.",
+        description="Derive, solve and validate central flows: "
+        "the differential equations that optimizers follow on average.",
         epilog=f"example: {PROGRAM} demo\nevery command explains itself: {PROGRAM} COMMAND --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

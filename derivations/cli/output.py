@@ -27,7 +27,9 @@ def deliver(text: str, path: Path | None) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CommandRefused(f"-o needs a writable file, and {path} is none ({error.strerror}); choose another.") from None
+        raise CommandRefused(
+            f"-o needs a writable file, and {path} is none ({error.strerror}); choose another."
+        ) from None
 
 
 def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: int = 0) -> None:
@@ -39,7 +41,9 @@ def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]],
         rows: cells as text.
         wrap: first column that may break lines.
     """
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    if title:
+        sys.stdout.write(title + "\n")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=number < wrap)
     for row in rows:

@@ -12,11 +12,37 @@ from sympy.printing.str import StrPrinter
 from theory.derivation import Derivation, Step
 
 _COMMANDS = {
-    r"\tfrac12": "½", r"\nabla": "∇", r"\langle": "⟨", r"\rangle": "⟩", r"\lambda": "λ", r"\Sigma": "Σ", r"\sigma^2": "σ²",
-    r"\gamma": "γ", r"\chi": "χ", r"\delta": "δ", r"\lVert": "‖", r"\rVert": "‖", r"\top": "ᵀ", r"\max": "max", r"\cdot": "·",
-    r"\eta": "η", r"\nu": "ν", r"\beta": "β", r"\epsilon": "ε", r"\times": "×", r"\le": "≤", r"\ge": "≥",
-    r"\operatorname{tr}": "tr ", r"\left": "", r"\right": "", r"\;": " ", r"\,": " ", r"\!": "", r"\ ": " ", r"\quad": "  ",
-}  # fmt: skip
+    r"\tfrac12": "½",
+    r"\nabla": "∇",
+    r"\langle": "⟨",
+    r"\rangle": "⟩",
+    r"\lambda": "λ",
+    r"\Sigma": "Σ",
+    r"\sigma^2": "σ²",
+    r"\gamma": "γ",
+    r"\chi": "χ",
+    r"\delta": "δ",
+    r"\lVert": "‖",
+    r"\rVert": "‖",
+    r"\top": "ᵀ",
+    r"\max": "max",
+    r"\cdot": "·",
+    r"\eta": "η",
+    r"\nu": "ν",
+    r"\beta": "β",
+    r"\epsilon": "ε",
+    r"\times": "×",
+    r"\le": "≤",
+    r"\ge": "≥",
+    r"\operatorname{tr}": "tr ",
+    r"\left": "",
+    r"\right": "",
+    r"\;": " ",
+    r"\,": " ",
+    r"\!": "",
+    r"\ ": " ",
+    r"\quad": "  ",
+}
 _PATTERNS = (
     (r"\\[td]?frac\{(\w+)\}\{(\w+)\}", r"\1/\2"),
     (r"\\tfrac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2"),
@@ -65,7 +91,10 @@ def derivation_text(d: Derivation) -> str:
 
 def _step(number: int, step: Step) -> str:
     reference = f"  [{step.reference}]" if step.reference else ""
-    lines = [f"{number}. {step.title}{reference}", *textwrap.wrap(unicode_maths(step.justification), 100, initial_indent="   ", subsequent_indent="   ")]
+    lines = [
+        f"{number}. {step.title}{reference}",
+        *textwrap.wrap(unicode_maths(step.justification), 100, initial_indent="   ", subsequent_indent="   "),
+    ]
     width = max((len(label) for label, _, _ in step.equations), default=0)
     lines += [f"     {label:<{width}}   {_equation(left, plain(right))}" for label, left, right in step.equations]
     lines += [f"   assumes: {assumption}" for assumption in step.assumptions]

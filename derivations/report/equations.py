@@ -5,14 +5,11 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-import sympy as sp
 from latex2mathml.converter import convert
 
-import theory.latex
 from theory.derivation import Derivation, Step
+from theory.latex import to_latex
 from theory.symbols import latex_name
-
-_to_latex = getattr(theory.latex, "to_latex", sp.latex)
 
 
 def derivation_html(d: Derivation) -> str:
@@ -23,13 +20,17 @@ def derivation_html(d: Derivation) -> str:
 def _step(step: Step) -> str:
     reference = f' <span class="note">{escape(step.reference)}</span>' if step.reference else ""
     rows = "".join(
-        f'<tr><td class="label">{escape(label)}</td><td>{equation(left, right)}</td></tr>' for label, left, right in step.equations
+        f'<tr><td class="label">{escape(label)}</td><td>{equation(left, right)}</td></tr>'
+        for label, left, right in step.equations
     )
     checks = "".join(
-        f'<p class="note">{"✓ verified" if held else "✗ not verified"}: {escape(claim)}</p>' for claim, held in (step.checks or {}).items()
+        f'<p class="note">{"✓ verified" if held else "✗ not verified"}: {escape(claim)}</p>'
+        for claim, held in (step.checks or {}).items()
     )
     justification = f"<p>{text_with_maths(step.justification)}</p>"
-    return f'<h3>{escape(step.title)}{reference}</h3>{justification}<div class="wide"><table>{rows}</table></div>{checks}'
+    return (
+        f'<h3>{escape(step.title)}{reference}</h3>{justification}<div class="wide"><table>{rows}</table></div>{checks}'
+    )
 
 
 def equation(left: Any, right: Any) -> str:
@@ -59,5 +60,5 @@ def text_with_maths(text: str) -> str:
 
 def _latex(side: Any) -> str:
     if not isinstance(side, str):
-        return str(_to_latex(side))
+        return to_latex(side)
     return latex_name(side) if side.isidentifier() else side

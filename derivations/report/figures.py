@@ -73,7 +73,7 @@ def _spans_decades(values: Array) -> bool:
 
 
 def _prediction(run: Run, measured: str, predicted: str, label: str) -> Figure | None:
-    """Draw a measured scalar series with the central flow's prediction of its average and the stable flow's value."""
+    """Return a measured scalar series beside the central flow's prediction of its average and the stable flow."""
     discrete = series(run, "discrete", measured)
     if discrete is None:
         return None
@@ -105,16 +105,25 @@ def _eigenvalues(run: Run) -> Figure | None:
     if found["midpoint"] is None and found["central"] is None:
         return None
     figure, (axes,) = _axes(height=3.6)
-    for process, colour, modes, line in (
-        ("stable", style.STABLE, 1, "-."),
-        ("midpoint", style.MIDPOINT, SHOWN_MODES, "-"),
-        ("central", style.CENTRAL, SHOWN_MODES, "-"),
+    for process, colour, modes, line, width in (
+        ("stable", style.STABLE, 1, "-.", 1.2),
+        ("midpoint", style.MIDPOINT, SHOWN_MODES, "-", 2.2),
+        ("central", style.CENTRAL, SHOWN_MODES, "-", 1.0),
     ):
         values = found[process]
         for mode in range(0 if values is None else min(modes, values.shape[1])):
             assert values is not None
-            label = {"stable": "stable flow, largest", "midpoint": "optimizer's midpoints", "central": "central flow"}[process]
-            axes.plot(values[:, mode], color=colour, linestyle=line, linewidth=1.2, alpha=1 - 0.18 * mode, label=label if mode == 0 else None)
+            label = {"stable": "stable flow, largest", "midpoint": "optimizer's midpoints", "central": "central flow"}[
+                process
+            ]
+            axes.plot(
+                values[:, mode],
+                color=colour,
+                linestyle=line,
+                linewidth=width,
+                alpha=1 - 0.15 * mode,
+                label=label if mode == 0 else None,
+            )
     threshold = series(run, "central", "threshold")
     threshold = series(run, "midpoint", "threshold") if threshold is None else threshold
     if threshold is not None:
@@ -134,16 +143,22 @@ def _variances(run: Run) -> Figure | None:
     width = predicted.shape[1] if measured is None else min(predicted.shape[1], measured.shape[1])
     predicted = np.nan_to_num(predicted[:, :width])
     active = [i for i in range(min(width, SHOWN_MODES)) if np.any(predicted[:, i] > 0)] or [0]
-    panels = [(predicted[:, i], None if measured is None else np.nan_to_num(measured[:, i]), f"direction {i + 1}") for i in active]
+    panels = [
+        (predicted[:, i], None if measured is None else np.nan_to_num(measured[:, i]), f"direction {i + 1}")
+        for i in active
+    ]
     total = None if measured is None else np.nan_to_num(measured[:, :width]).sum(axis=1)
     panels.append((predicted.sum(axis=1), total, "all directions together"))
     columns = 2
     figure, axes = _axes(columns, -(-len(panels) // columns), height=2.5)
     for panel, (flow, squares, title) in zip(axes, panels, strict=False):
+        first = panel is axes[0]
         if squares is not None:
-            panel.plot(squares, color=style.FAINT, linewidth=0.6, label="optimizer: squared displacement")
-            panel.plot(smooth(squares), color=style.INK, label="the same, smoothed")
-        panel.plot(flow, color=style.CENTRAL, linestyle="--", label="central flow: eigenvalue of X")
+            panel.plot(
+                squares, color=style.FAINT, linewidth=0.6, label="optimizer: squared displacement" if first else None
+            )
+            panel.plot(smooth(squares), color=style.INK, label="the same, smoothed" if first else None)
+        panel.plot(flow, color=style.CENTRAL, linestyle="--", label="central flow: eigenvalue of X" if first else None)
         highest = max(flow.max(), 0 if squares is None else smooth(squares).max())
         if highest > 0:
             panel.set_ylim(-0.03 * highest, 1.35 * highest)
@@ -176,11 +191,20 @@ def _states(run: Run) -> Figure | None:
 
 
 def _state_norms(axes: Any, run: Run, name: str, short: str) -> None:
-    for process, colour, line in (("discrete", style.INK, "-"), ("stable", style.STABLE, "-."), ("central", style.CENTRAL, "--")):
+    for process, colour, line in (
+        ("discrete", style.INK, "-"),
+        ("stable", style.STABLE, "-."),
+        ("central", style.CENTRAL, "--"),
+    ):
         values = matrix(run, process, name)
         if values is not None:
             shown = smooth(values) if process == "discrete" else values
-            axes.plot(norms(shown), color=colour, linestyle=line, label={"discrete": "optimizer, smoothed"}.get(process, f"{process} flow"))
+            axes.plot(
+                norms(shown),
+                color=colour,
+                linestyle=line,
+                label={"discrete": "optimizer, smoothed"}.get(process, f"{process} flow"),
+            )
     _finish(axes, run, f"‖{short}‖")
 
 
@@ -206,10 +230,14 @@ def _state_scatter(axes: Any, run: Run, discrete: Array, flow: Array, short: str
         axes.set_visible(False)
         return
     chosen = chosen[np.linspace(0, chosen.size - 1, min(chosen.size, SCATTER_POINTS)).astype(int)]
-    axes.scatter(measured[chosen], predicted[chosen], s=4, color=style.CENTRAL, alpha=0.35, linewidths=0, rasterized=True)
+    axes.scatter(
+        measured[chosen], predicted[chosen], s=4, color=style.CENTRAL, alpha=0.35, linewidths=0, rasterized=True
+    )
     low, high = measured[chosen].min(), measured[chosen].max()
     axes.plot([low, high], [low, high], color=style.INK, linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel=f"{short} of the optimizer, smoothed", ylabel=f"{short} of the central flow")
+    axes.set(
+        xscale="log", yscale="log", xlabel=f"{short} of the optimizer, smoothed", ylabel=f"{short} of the central flow"
+    )
     axes.set_title(f"every coordinate, step {at}")
 
 
@@ -228,7 +256,12 @@ def _distances(run: Run) -> Figure | None:
 def _cost(run: Run) -> Figure | None:
     if "central" not in run or not run["central"].cost:
         return None
-    cost = {name: np.nan_to_num(np.asarray(values, float)) for name, values in run["central"].cost.items() if name != "total"}
+    recorded = run["central"].cost
+    order = [
+        *(name for name in style.PHASES if name in recorded),
+        *(name for name in recorded if name not in {*style.PHASES, "total"}),
+    ]
+    cost = {name: np.nan_to_num(np.asarray(recorded[name], float)) for name in order}
     figure, (axes,) = _axes(height=2.8)
     names = {"grad": "gradient", "eig": "eigenvectors", "third": "third derivatives", "sdcp": "covariance"}
     axes.stackplot(
@@ -239,35 +272,46 @@ def _cost(run: Run) -> Figure | None:
         linewidth=0,
     )
     _finish(axes, run, "gradient equivalents per step")
+    axes.set_ylim(0, 1.25 * max(float(sum(cost.values()).max()), 1.0))
+    axes.legend(ncols=len(cost), loc="upper left")
     return figure
 
 
 _FIGURES: dict[str, tuple[str, str, Callable[[Run], Figure | None]]] = {
     "loss": (
         "Loss",
-        "The optimizer's loss and its average as the central flow predicts it, L + ½λ* tr X. Where the stable flow departs, the oscillation matters. "
+        "The optimizer's loss and its average as the central flow predicts it, L + ½λ* tr X. "
+        "Where the stable flow departs, the oscillation matters. "
         "The shaded steps are the edge, over which the figures above are taken.",
         _loss,
     ),
     "eigenvalues": (
         "Eigenvalues of P⁻¹H",
-        "The largest eigenvalues at the optimizer's midpoints and along the central flow, with the threshold derived from the rule.",
+        "The largest eigenvalues at the optimizer's midpoints and along the central flow, "
+        "with the threshold derived from the rule.",
         _eigenvalues,
     ),
     "variances": (
         "Oscillation",
-        "Eigenvalues of the predicted covariance X, with the optimizer's squared displacements from the flow along the same directions.",
+        "Eigenvalues of the predicted covariance X, "
+        "with the optimizer's squared displacements from the flow along the same directions.",
         _variances,
     ),
     "states": (
         "Optimizer states",
-        "The optimizer's own accumulators against the flow's: norm, four coordinates evenly ranked among the largest tenth (dashed: flow), and all positive coordinates at once.",
+        "The optimizer's own accumulators against the flow's: norm, "
+        "four coordinates evenly ranked among the largest tenth (dashed: flow), and all positive coordinates at once.",
         _states,
     ),
-    "gradient": ("Gradient norm", "Squared gradient norm and its predicted average, ‖∇L + ½∇⟨H,Σ⟩‖² + tr HΣH.", _gradient),
+    "gradient": (
+        "Gradient norm",
+        "Squared gradient norm and its predicted average, ‖∇L + ½∇⟨H,Σ⟩‖² + tr HΣH.",
+        _gradient,
+    ),
     "distances": (
         "Distance in weight space",
-        "Euclidean distance of either flow from the smoothed optimizer. The flows were given the start, and nothing later.",
+        "Euclidean distance of either flow from the smoothed optimizer. "
+        "The flows were given the start, and nothing later.",
         _distances,
     ),
     "cost": ("Cost", "What a step of the central flow costs, in gradients of the training loss.", _cost),

@@ -51,7 +51,9 @@ def page_html(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), key: Sequence[str] = ()) -> str:
+def table_html(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), key: Sequence[str] = ()
+) -> str:
     """Return a table.
 
     Args:
@@ -66,7 +68,9 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers:
 
 
 def _row(row: Sequence[str], numbers: Sequence[int], *, bold: bool) -> str:
-    cells = (f'<td class="number">{escape(c)}</td>' if i in numbers else f"<td>{escape(c)}</td>" for i, c in enumerate(row))
+    cells = (
+        f'<td class="number">{escape(c)}</td>' if i in numbers else f"<td>{escape(c)}</td>" for i, c in enumerate(row)
+    )
     opening = '<tr class="key">' if bold else "<tr>"
     return f"{opening}{''.join(cells)}</tr>"
 
@@ -80,7 +84,9 @@ def figure_html(drawing: Drawing) -> str:
 
 def headline_html(run: Run) -> str:
     """Return the table of the headline figures."""
-    return table_html(("figure", "central flow", "stable flow", ""), run.summary().as_rows(), numbers=(1, 2), key=KEY_FIGURES)
+    return table_html(
+        ("figure", "central flow", "stable flow", ""), run.summary().as_rows(), numbers=(1, 2), key=KEY_FIGURES
+    )
 
 
 def rule_name(run: Run) -> str:
@@ -101,7 +107,16 @@ def _lead(run: Run) -> str:
 
 def _warnings(run: Run) -> Iterable[str]:
     if not run.complete:
-        yield f'<p class="warning">This run is not complete: {escape(run.progress)}. Everything below is about the steps recorded so far.</p>'
+        yield (
+            f'<p class="warning">This run is not complete: {escape(run.progress)}. '
+            "Everything below is about the steps recorded so far.</p>"
+        )
+    stopped = run.manifest.get("stopped")
+    if isinstance(stopped, Mapping):
+        yield from (
+            f'<p class="warning">The {escape(str(name))} process stopped at {escape(str(reason))}</p>'
+            for name, reason in stopped.items()
+        )
     yield from (f'<p class="warning">{escape(str(warning))}</p>' for warning in run.warnings)
 
 
@@ -130,7 +145,12 @@ def _assumption(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _settings(run: Run) -> str:
-    rows = [row for name in run.manifest if name not in {"assumptions", "warnings"} for row in _flat(str(name), run.manifest[name])]
+    rows = [
+        row
+        for name in run.manifest
+        if name not in {"assumptions", "warnings", "stopped"}
+        for row in _flat(str(name), run.manifest[name])
+    ]
     return table_html(("setting", "value"), rows)
 
 

@@ -42,7 +42,8 @@ def _counts_steps(values: Array) -> bool:
 
 def norms(values: Array) -> Array:
     """Return the Euclidean norm of every row."""
-    return np.sqrt(np.sum(values.reshape(len(values), -1) ** 2, axis=1))
+    squares: Array = np.sum(values.reshape(len(values), -1) ** 2, axis=1)
+    return np.asarray(np.sqrt(squares))
 
 
 def smoothed_distance(run: Run, process: str) -> Array | None:

@@ -10,7 +10,7 @@ INK, FAINT = "#1A1A1A", "#BBBBBB"
 MODES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 PHASES = {"grad": "#56B4E9", "eig": "#009E73", "third": "#E69F00", "sdcp": "#CC79A7"}
 
-MATPLOTLIB: dict[str, Any] = {
+MATPLOTLIB: Any = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
     "axes.spines.top": False,
@@ -28,7 +28,8 @@ MATPLOTLIB: dict[str, Any] = {
 
 PAGE = """
 :root { color-scheme: light; }
-body { margin: 0; background: #fff; color: #1a1a1a; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+body { margin: 0; background: #fff; color: #1a1a1a;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 60rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .5rem; padding-top: .9rem; border-top: 1px solid #ddd; }

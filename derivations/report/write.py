@@ -15,7 +15,9 @@ from theory import Derivation, RuleRefused, derive
 REPORT, FIGURES = "report.html", "figures"
 
 
-def write_report(run: Run, folder: Path, derivation: Derivation | None = None, drawings: Sequence[Drawing] | None = None) -> Path:
+def write_report(
+    run: Run, folder: Path, derivation: Derivation | None = None, drawings: Sequence[Drawing] | None = None
+) -> Path:
     """Write `report.html` and the files in `figures/`.
 
     Args:
@@ -35,7 +37,11 @@ def write_report(run: Run, folder: Path, derivation: Derivation | None = None, d
 
 
 def replace_text(path: Path, text: str) -> Path:
-    """Write a file whole or not at all, and return its path."""
+    """Write a file whole or not at all.
+
+    Returns:
+        Its path.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")

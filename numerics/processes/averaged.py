@@ -25,8 +25,8 @@ from numerics.sdcp import solve_sdcp
 
 # Modes within this fraction below λ* take part in the complementarity problem, and on to the next spectral gap.
 WINDOW = 0.05
-# Modes with λ above this fraction of λ* are advanced exponentially.
-FAST = 0.5
+# Modes with λ above this fraction of λ* are tracked and advanced exponentially; the others are stable under forward Euler.
+FAST = 0.8
 # An excess of λ over λ* larger than this fraction is removed over several steps: this share of it per step.
 EXCESS, SHARE = 0.02, 0.2
 
@@ -54,9 +54,10 @@ class Oscillation:
 class AveragedFlow:
     """The stable flow (``oscillates=False``) or the central flow."""
 
-    def __init__(self, context: Context, w: Tensor, states: States, *, oscillates: bool, substeps: int = 1, fast: float = FAST) -> None:
+    def __init__(self, context: Context, w: Tensor, states: States, *, oscillates: bool, substeps: int = 1, fast: float = FAST, cross_term: bool = False) -> None:
         self.name = "central" if oscillates else "stable"
         self.context, self.w, self.oscillates, self.substeps, self.fast = context, w, oscillates, substeps, fast
+        self.cross_term = cross_term  # keep g∘∇⟨H,Σ⟩ in E[∇L∇Lᵀ] (T5)
         self.before: States = context.rule.select(states)  # accumulators before the update at w
         self._fresh = True  # the first update is the optimizer's own
         self._history: History | None = None
@@ -116,8 +117,15 @@ class AveragedFlow:
     def _oscillating_rate(self, a: States, g: Tensor, o: Oscillation) -> list[Any]:
         if not o.X.numel():
             return [0.0] * len(a)
-        per_pair = self.context.rule.f.accumulator_rate_X(a, g, o.y.T[:, None], o.y.T[None])
-        return [torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0 for r in per_pair]
+        return [torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0 for r in self._rate_per_pair(a, g, o.y, o.T)]
+
+    def _rate_per_pair(self, a: States, g: Tensor, y: Tensor, T: Tensor) -> list[Any]:
+        """Accumulators' rates per unit of X on each pair of modes."""
+        f = self.context.rule.f
+        rates = f.accumulator_rate_X(a, g, y.T[:, None], y.T[None])
+        if not self.cross_term:
+            return list(rates)
+        return [r + c for r, c in zip(rates, f.accumulator_rate_cross(a, g, T), strict=True)]
 
     def _close(self, modes: Modes, U: Tensor, T: Tensor, P: Tensor, threshold: float, a: States, local: LocalDerivatives, smooth: Tensor, propagator: Propagator, h: float) -> tuple[Oscillation, float]:
         """Solve (T11) for the covariance that keeps the margin at the end of the step; status 0 where it was optimal."""
@@ -135,8 +143,7 @@ class AveragedFlow:
         drift = f.implicit(a, g, f.accumulator_rate(a, g), h)
         A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(k, k)
         A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, g))) * torch.eye(k, dtype=A.dtype, device=A.device)
-        rates = f.accumulator_rate_X(a, g, y.T[:, None], y.T[None])
-        change = f.implicit(a, g, rates, h)
+        change = f.implicit(a, g, self._rate_per_pair(a, g, y, T), h)
         P_X = f.preconditioner_rate(a, [h * _tensor(c, g) for c in change])
         B = B + threshold * self._margin(pairs, P_X)
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))

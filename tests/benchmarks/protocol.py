@@ -1,0 +1,168 @@
+r"""The prediction table: a protocol fixed before its seeds are run, every run printed, medians at the end.
+
+    python -m tests.benchmarks.protocol [rmsprop gd scalar_rmsprop] [--seeds 0 1 2 3 4]
+
+Data: digits rows 0–299, pixels/16. Network: 64-24-24-10 GELU, ½‖f − y‖² averaged over examples, torch's default initialisation.
+
+GD and scalar RMSProp: the learning rate is the largest on the grid 2^(−k/2) for which the stable flow of seed 0, from the
+initialisation, first reaches λ* between steps 40 and 100 (`--choose-lr` searches). Each seed starts on the step before its discrete run's
+top eigenvalue reaches 0.95 λ*, with a kick of 1e-3, so that all processes start inside the stable set and the kick is
+still alive when the oscillation begins. RMSProp has no such learning rate: from ν = 0 its first steps lie outside the stable set
+at any useful one. It starts after 60 steps, when ν has filled, at the largest of 0.004, 0.002, 0.001 whose top eigenvalue there is within
+10 % of λ* on seed 0; no kick. Length: 250 steps. GD runs both signs of the kick. Metrics: THEORY section 8. ``nu_spread`` is the
+distance, measured like the ν error, of two discrete runs that start 1e-6 apart: what no averaged theory can resolve.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from numerics import Problem, simulate
+from numerics.data import digits
+from numerics.eigen import EigenTracker, independent_top_eigenvalues
+from numerics.lowered import lower
+from numerics.metrics import smooth
+from numerics.models import MLP
+from numerics.processes.process import Context
+from theory import derive
+
+STEPS, KICK, START, REACH, SEEDS = 250, 1e-3, 0.95, (40, 100), (0, 1, 2, 3, 4)
+SECOND = dict(beta2=0.99, eps=1e-6)
+HYPER = {"gd": {}, "scalar_rmsprop": SECOND, "rmsprop": SECOND}
+LR = {"gd": 2**-1.5, "scalar_rmsprop": 2**-1.5, "rmsprop": 0.002}
+WARM = {"rmsprop": 60}
+SIGNS = {"gd": (1, -1), "scalar_rmsprop": (1,), "rmsprop": (0,)}
+
+
+def problem_of(seed):
+    return Problem.from_module(MLP(seed=seed), digits(300), "mse")
+
+
+def edge_step(rule, hyper, seed, fraction=START, limit=200):
+    """First step at which the discrete run's top eigenvalue rises through the fraction of λ*."""
+    problem = problem_of(seed)
+    lowered = lower(derive(rule).emitted, hyper, problem.blocks, problem.w0)
+    context, tracker = Context(problem, lowered, False, 0), EigenTracker(problem.n, tol=1e-4)
+    w, states, below = problem.w0, lowered.initial(), False
+    for t in range(limit):
+        local = problem.linearise(w)
+        w_next, states_next = lowered.f.step(w, local.grad, states)
+        a = lowered.select(states_next)
+        threshold = float(lowered.f.threshold(a))
+        ratio = float(tracker.track(local.hessian_product, context.preconditioner(a), 0.9 * threshold).values[0]) / threshold
+        if ratio >= fraction and below:
+            return t - 1
+        below |= ratio < fraction
+        w, states = w_next, states_next
+    return None
+
+
+def choose_lr(rule):
+    """Search the grid downwards and print each trial."""
+    for k in range(11):
+        lr = 2 ** (-k / 2)
+        run = simulate(problem_of(0), rule, HYPER[rule] | {"lr": lr}, REACH[1], processes=("stable",), check=False)
+        outside = np.flatnonzero(run["stable"].eigenvalues[:, 0] >= run["stable"].threshold)
+        first = int(outside[0]) if len(outside) else None
+        print(f"{rule:15s} lr 2^-{k / 2:<4} stable flow reaches λ* at step {first}", flush=True)
+        if first is not None and first >= REACH[0]:
+            return lr
+    return None
+
+
+@dataclass(frozen=True)
+class Row:
+    seed: int
+    sign: int
+    start: int
+    loss: float
+    loss_stable: float
+    explained: float
+    explained_min: float
+    distance: float
+    distance_stable: float
+    variance: float
+    nu: float
+    nu_spread: float
+    modes: int
+    onset: int
+    eigenvalue: float
+
+
+def critical_error(run, problem, lowered, context):
+    """Largest |λ/λ* − 1| over modes with X > 0, every 10th step, by an independent eigen-solve at the recorded point."""
+    central, worst = run["central"], 0.0
+    for t in range(10, central.steps, 10):
+        k = int(central.critical[t])
+        if not k or not int(central.critical[t - 1]):
+            continue
+        w = torch.as_tensor(central.weights_series[t])
+        named = {n: s[t] for n, s in central.states_series.items()}
+        a = lowered.select(lowered.pack(named))
+        P = context.preconditioner(a).expand(problem.n)
+        values = independent_top_eigenvalues(problem.linearise(w).hessian_product, P, k)
+        worst = max(worst, float(np.abs(np.asarray(values) / float(lowered.f.threshold(a)) - 1).max()))
+    return worst
+
+
+def one_seed(rule, hyper, seed):
+    start = WARM[rule] if rule in WARM else edge_step(rule, hyper, seed)
+    if start is None:
+        print(f"{rule} seed {seed}: the edge is not reached", flush=True)
+        return []
+    problem = problem_of(seed)
+    lowered = lower(derive(rule).emitted, hyper, problem.blocks, problem.w0)
+    context = Context(problem, lowered, True, 0)
+    runs = {s: simulate(problem, rule, hyper, STEPS, warm_start=start, kick=s * KICK, seed=seed, check=False) for s in SIGNS[rule]}
+    spread, one = float("nan"), runs[SIGNS[rule][0]]["discrete"]
+    if "nu" in one.states_series:
+        near = simulate(problem, rule, hyper, STEPS, warm_start=start, kick=SIGNS[rule][0] * KICK + 1e-6, seed=seed, processes=("discrete",), check=False)
+        a, b = (smooth(r.states_series["nu"].reshape(STEPS, -1)) for r in (one, near["discrete"]))
+        spread = float(np.mean(np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)))
+    return [_row(r, seed, s, start, spread, critical_error(r, problem, lowered, context)) for s, r in runs.items()]
+
+
+def _row(run, seed, sign, start, spread, eigenvalue):
+    shown = {figure: (central, stable) for figure, central, stable, _ in run.summary().as_rows()}
+
+    def figure(name, column=0):
+        text = shown.get(name, ("", ""))[column]
+        return float(text) if text else float("nan")
+
+    row = Row(
+        seed, sign, start, figure("predicted loss, relative error"), figure("predicted loss, relative error", 1),
+        figure("deviation explained, last step of E"), figure("deviation explained, least in 2nd half of E"),
+        figure("distance to the smoothed weights, last step of E"), figure("distance to the smoothed weights, last step of E", 1),
+        figure("oscillation variance, predicted / measured"), figure("state, relative error, nu"), spread,
+        int(run["central"].critical.max()), int(figure("onset delay, steps") if shown.get("onset delay, steps", ("",))[0] else -1), eigenvalue,
+    )
+    print("  ".join(f"{v:+d}" if k == "sign" else f"{v:{6 if isinstance(v, int) else 9}.4g}" if isinstance(v, float) else f"{v:6d}" for k, v in vars(row).items()), flush=True)
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rules", nargs="*", default=list(HYPER))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--choose-lr", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for rule in arguments.rules:
+        if arguments.choose_lr:
+            print(f"{rule}: lr = {choose_lr(rule)}")
+            continue
+        hyper = HYPER[rule] | {"lr": LR[rule]}
+        print(f"\n{rule} {hyper}, {STEPS} steps from {START} λ*, kick {KICK}")
+        print("  ".join(f"{k[:9]:>6}" if k in ("seed", "sign", "start", "modes", "onset") else f"{k[:9]:>9}" for k in Row.__annotations__))
+        rows = [row for seed in arguments.seeds for row in one_seed(rule, hyper, seed)]
+        if rows:
+            print("median  " + "  ".join(f"{k} {np.nanmedian([getattr(r, k) for r in rows]):.4g}" for k in Row.__annotations__ if k not in ("seed", "sign")))
+            print(f"worst explained {min(r.explained for r in rows):.4g}, worst eigenvalue error {max(r.eigenvalue for r in rows):.2e}")
+
+
+if __name__ == "__main__":
+    main()
