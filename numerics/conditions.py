@@ -22,7 +22,10 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
     Returns:
         One entry per condition: name, held (None: could not be measured), value, meaning.
     """
-    found = [_entry(f"{name} ran to the end", False, reason, "a process that stops keeps its rows up to there") for name, reason in stopped.items()]
+    found = [
+        _entry(f"{name} ran to the end", False, reason, "a process that stops keeps its rows up to there")
+        for name, reason in stopped.items()
+    ]
     if "central" not in run:
         return found
     central = run["central"]
@@ -30,19 +33,61 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
         return found
     ratio = central.eigenvalues[:, 0] / central.threshold
     start = float(ratio[0])
-    found.append(_entry("start inside the stable set", start <= 1.0, f"top eigenvalue {start:.3f} λ*", "a start outside makes the covariance depend on the step length; the excess is relaxed over several steps"))
+    found.append(
+        _entry(
+            "start inside the stable set",
+            start <= 1.0,
+            f"top eigenvalue {start:.3f} λ*",
+            "a start outside makes the covariance depend on the step length; the excess is relaxed over several steps",
+        )
+    )
     active = central.critical > 0
     if active.any():
         worst = float(np.nanmax(np.abs(ratio[active] - 1)))
-        found.append(_entry("critical modes stay at the threshold", worst < 0.02, f"largest |λ/λ* − 1| {worst:.2e}", "the margin is kept by the covariance alone"))
+        found.append(
+            _entry(
+                "critical modes stay at the threshold",
+                worst < 0.02,
+                f"largest |λ/λ* − 1| {worst:.2e}",
+                "the margin is kept by the covariance alone",
+            )
+        )
         share = central.predicted_loss[active] / central.loss[active] - 1
-        found.append(_entry("oscillation small", float(np.nanmedian(share)) < 1.0, f"median share of the loss {float(np.nanmedian(share)):.3f}", "fourth-order terms are neglected: their size follows the square of this share"))
+        found.append(
+            _entry(
+                "oscillation small",
+                float(np.nanmedian(share)) < 1.0,
+                f"median share of the loss {float(np.nanmedian(share)):.3f}",
+                "fourth-order terms are neglected: their size follows the square of this share",
+            )
+        )
     else:
-        found.append(_entry("edge of stability reached", False, f"top eigenvalue at most {float(np.nanmax(ratio)):.3f} λ*", "without a critical mode the central flow is the stable flow"))
+        found.append(
+            _entry(
+                "edge of stability reached",
+                False,
+                f"top eigenvalue at most {float(np.nanmax(ratio)):.3f} λ*",
+                "without a critical mode the central flow is the stable flow",
+            )
+        )
     bad = int(np.nansum(central.sdcp_status > 0)) if "sdcp_status" in central else 0
-    found.append(_entry("complementarity problems certified", bad == 0, f"{bad} steps above the residual bound", "every covariance carries a certificate"))
+    found.append(
+        _entry(
+            "complementarity problems certified",
+            bad == 0,
+            f"{bad} steps above the residual bound",
+            "every covariance carries a certificate",
+        )
+    )
     missed = int(np.nansum(central.complete < 1))
-    found.append(_entry("all fast modes tracked", missed == 0, f"{missed} steps with untracked modes", "modes above 0.8 λ* are followed"))
+    found.append(
+        _entry(
+            "all fast modes tracked",
+            missed == 0,
+            f"{missed} steps with untracked modes",
+            "modes above 0.8 λ* are followed",
+        )
+    )
     return found + _onset(run)
 
 
@@ -50,7 +95,14 @@ def _onset(run: Run) -> list[dict[str, Any]]:
     delay = run.summary().as_dict().get("onset_delay")
     if delay is None:
         return []
-    return [_entry("no onset delay", delay <= 10, f"{delay} steps", "an oscillation grows from round-off or a kick; until it is there no averaged theory applies")]
+    return [
+        _entry(
+            "no onset delay",
+            delay <= 10,
+            f"{delay} steps",
+            "an oscillation grows from round-off or a kick; until it is there no averaged theory applies",
+        )
+    ]
 
 
 def _entry(name: str, held: bool | None, value: str, meaning: str) -> dict[str, Any]:

@@ -23,13 +23,18 @@ States = tuple[Tensor, ...]
 class Emitted(Protocol):
     """What the symbolic layer hands over: source text and declarations."""
 
-    name: str
-    source: str
-    hyper: Mapping[str, Any]
-    states: Mapping[str, Any]
-    accumulators: tuple[str, ...]
-    filters: tuple[str, ...]
-    schedules: Mapping[str, str]
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def hyper(self) -> Mapping[str, Any]: ...
+    @property
+    def states(self) -> Mapping[str, Any]: ...
+    @property
+    def accumulators(self) -> tuple[str, ...]: ...
+    @property
+    def filters(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,19 @@ class LoweredRule:
         given = given or {}
         unknown = [n for n in given if n not in self.states]
         if unknown:
-            raise InputRefused(f"state has no {unknown[0]!r}: the rule {self.name!r} has {', '.join(self.states) or 'no states'}.")
-        return tuple(self._accept(n, given[n]) if n in given else v for n, v in zip(self.states, self.initial(), strict=True))
+            raise InputRefused(
+                f"state has no {unknown[0]!r}: the rule {self.name!r} has {', '.join(self.states) or 'no states'}."
+            )
+        return tuple(
+            self._accept(n, given[n]) if n in given else v for n, v in zip(self.states, self.initial(), strict=True)
+        )
 
     def unpack(self, values: States, names: tuple[str, ...] | None = None) -> dict[str, Tensor]:
         """States by name, scalars as 0-dimensional tensors."""
-        return {n: v.reshape(()) if self._width(n) == 1 and self._is_scalar(n) else v for n, v in zip(names or self.states, values, strict=True)}
+        return {
+            n: v.reshape(()) if self._width(n) == 1 and self._is_scalar(n) else v
+            for n, v in zip(names or self.states, values, strict=True)
+        }
 
     def select(self, values: States) -> States:
         """The accumulators among all states."""
@@ -89,7 +101,10 @@ class LoweredRule:
         width = self._width(name)
         x = torch.as_tensor(value, dtype=self.like.dtype, device=self.like.device).detach().clone()
         if x.numel() != width or not bool(torch.isfinite(x).all()):
-            raise InputRefused(f"state[{name!r}] must be {width} finite number(s), got shape {tuple(x.shape)}" + ("." if x.numel() != width else " with non-finite values."))
+            raise InputRefused(
+                f"state[{name!r}] must be {width} finite number(s), got shape {tuple(x.shape)}"
+                + ("." if x.numel() != width else " with non-finite values.")
+            )
         return x.reshape(width)
 
 
@@ -112,9 +127,22 @@ def lower(emitted: Emitted, hyper: Mapping[str, float], blocks: tuple[int, ...],
     namespace = _operations(blocks, like)
     exec(compile(emitted.source, f"<rule {emitted.name}>", "exec"), namespace)
     fixed = SimpleNamespace(**values)
-    names = [n for n, v in namespace.items() if callable(v) and getattr(v, "__code__", None) and v.__code__.co_filename == f"<rule {emitted.name}>"]
+    names = [
+        n
+        for n, v in namespace.items()
+        if callable(v) and getattr(v, "__code__", None) and v.__code__.co_filename == f"<rule {emitted.name}>"
+    ]
     bound = {n: _bind(namespace[n], fixed) for n in names}
-    return LoweredRule(emitted.name, SimpleNamespace(**bound), emitted.states, emitted.accumulators, emitted.filters, sum(blocks), blocks, like)
+    return LoweredRule(
+        emitted.name,
+        SimpleNamespace(**bound),
+        emitted.states,
+        emitted.accumulators,
+        emitted.filters,
+        sum(blocks),
+        blocks,
+        like,
+    )
 
 
 def accept_hyper(emitted: Emitted, hyper: Mapping[str, float]) -> dict[str, float]:
@@ -132,13 +160,22 @@ def accept_hyper(emitted: Emitted, hyper: Mapping[str, float]) -> dict[str, floa
     """
     unknown = [n for n in hyper if n not in emitted.hyper]
     if unknown:
-        raise InputRefused(f"the rule {emitted.name!r} has no hyperparameter {unknown[0]!r}: it has {', '.join(emitted.hyper)}.")
+        raise InputRefused(
+            f"the rule {emitted.name!r} has no hyperparameter {unknown[0]!r}: it has {', '.join(emitted.hyper)}."
+        )
     values = {}
     for name, declared in emitted.hyper.items():
         value = hyper.get(name, declared.default)
         if value is None:
-            raise InputRefused(f"the rule {emitted.name!r} needs {name}, a number in {declared.domain}: give hyper=dict({name}=…).")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value not in declared.domain:
+            raise InputRefused(
+                f"the rule {emitted.name!r} needs {name}, a number in {declared.domain}: give hyper=dict({name}=…)."
+            )
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+            or value not in declared.domain
+        ):
             raise InputRefused(f"{name} must be a number in {declared.domain}, got {value!r}.")
         values[name] = float(value)
     return values
@@ -151,15 +188,19 @@ def _bind(function: Callable[..., Any], hyper: SimpleNamespace) -> Callable[...,
 def _operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
     """The namespace that emitted source runs over."""
     n = sum(blocks)
-    owner = torch.repeat_interleave(torch.arange(len(blocks), device=like.device), torch.tensor(blocks, device=like.device))
+    owner = torch.repeat_interleave(
+        torch.arange(len(blocks), device=like.device), torch.tensor(blocks, device=like.device)
+    )
 
     def per_parameter(x: Any) -> Tensor:
         x = torch.as_tensor(x, dtype=like.dtype, device=like.device)
-        return x.expand(*x.shape[:-1], n) if x.dim() else x.expand(n)
+        spread: Tensor = x.expand(*x.shape[:-1], n) if x.dim() else x.expand(n)
+        return spread
 
     def block_total(x: Any) -> Tensor:
         x = per_parameter(x)
-        return x.new_zeros(*x.shape[:-1], len(blocks)).index_add_(-1, owner, x)
+        sums: Tensor = x.new_zeros(*x.shape[:-1], len(blocks)).index_add_(-1, owner, x)
+        return sums
 
     def along(slope: Any, rate: Any) -> Any:
         if not isinstance(rate, Tensor):

@@ -9,21 +9,18 @@ step. The same flat names are the attributes of a `ProcessRecord` and the datase
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from numerics.errors import InputRefused
-from numerics.metrics import Summary, summarise
+from numerics.pieces import Array, Piece, join
+from numerics.summary import Summary, summarise
 
 __all__ = ["ProcessRecord", "Run"]
-
-Array: TypeAlias = npt.NDArray[Any]
 
 MANIFEST, RESULTS, CHUNKS, FINALS = "manifest.json", "results.h5", "chunks", "finals.npz"
 HEADER = "header"  # the member of an .npz file that holds its JSON description
@@ -35,74 +32,6 @@ _NAN_UNLESS_RECORDED = ("predicted_loss", "predicted_gradient_norm2")
 
 class Unreadable(ValueError):
     """A file of a run directory that is damaged or was written by something else."""
-
-
-# ---- rows → arrays
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where rows [first, first + count) of one process stand, and the row shape and dtype of each series."""
-
-    first: int
-    count: int
-    series: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows [first, first + count) of one process, stacked: each series has shape (count, …)."""
-
-    first: int
-    count: int
-    series: Mapping[str, Array]
-
-    @property
-    def slot(self) -> Slot:
-        """The piece without its numbers."""
-        return Slot(self.first, self.count, {name: (x.shape[1:], x.dtype) for name, x in self.series.items()})
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Shape and dtype of a whole series; `padded` says that some entries are NaN for want of a value."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    padded: bool
-
-
-def plan(slots: Sequence[Slot]) -> dict[str, Layout]:
-    """Return the layout of every series that the slots hold together; padding turns integers into float64."""
-    rows = max((slot.first + slot.count for slot in slots), default=0)
-    names = dict.fromkeys(name for slot in slots for name in slot.series)
-    return {name: _layout(rows, name, [slot for slot in slots if name in slot.series]) for name in names}
-
-
-def _layout(rows: int, name: str, slots: Sequence[Slot]) -> Layout:
-    shapes = [slot.series[name][0] for slot in slots]
-    widest = tuple(max(widths) for widths in zip(*shapes, strict=True))
-    padded = sum(slot.count for slot in slots) != rows or any(shape != widest for shape in shapes)
-    dtype = np.result_type(*(slot.series[name][1] for slot in slots))
-    return Layout((rows, *widest), np.dtype(float) if padded and dtype.kind in "biu" else dtype, padded)
-
-
-def place(target: Any, piece: Piece, name: str) -> None:
-    """Write one piece of a series into `target`, an array or an HDF5 dataset laid out by `plan`."""
-    values = piece.series[name]
-    if values.size:
-        target[slice(piece.first, piece.first + piece.count), *(slice(width) for width in values.shape[1:])] = values
-
-
-def join(pieces: Sequence[Piece]) -> dict[str, Array]:
-    """Return the whole series of one process, NaN wherever no piece has a value."""
-    whole = {}
-    for name, layout in plan([piece.slot for piece in pieces]).items():
-        whole[name] = np.full(layout.shape, np.nan if layout.padded else 0, layout.dtype)
-        for piece in pieces:
-            if name in piece.series:
-                place(whole[name], piece, name)
-    return whole
 
 
 # ---- one process
@@ -227,7 +156,13 @@ class Run:
         config = self.manifest.get("config")
         asked = self.manifest.get("steps", config.get("steps") if isinstance(config, Mapping) else None)
         done = f"{self.steps_done} of {asked} steps" if asked is not None else f"{self.steps_done} steps"
-        return f"{done}, {self.manifest.get('status', 'running')}, not complete"
+        status = "interrupted" if self.interrupted else self.manifest.get("status", "running")
+        return f"{done}, {status}, not complete"
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether someone stopped the run with Ctrl-C."""
+        return str(self.manifest.get("reason", "")).startswith(KeyboardInterrupt.__name__)
 
     @property
     def observables(self) -> dict[str, dict[str, Array]]:

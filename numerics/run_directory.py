@@ -17,53 +17,45 @@ import io
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Self
 
 import h5py
 import numpy as np
 
+from numerics.atomic import plain, write_arrays, write_atomically, write_json
+from numerics.checkpoint import CHECKPOINTS, Checkpoint, checkpoint_paths, decode_state, encode_state
+from numerics.environment import environment
 from numerics.errors import InputRefused
+from numerics.memory_records import MemoryRecords, Recorder
+from numerics.pieces import Piece, Slot, join, place, plan
 from numerics.records import (
     CHUNKS,
     FINALS,
     FORMAT,
-    HEADER,
     MANIFEST,
     RESULTS,
-    Array,
-    Piece,
     ProcessRecord,
     Run,
-    Slot,
     Unreadable,
     chunk_number,
     chunk_paths,
-    join,
     missing_chunks,
-    place,
-    plan,
-    read_arrays,
     read_chunk,
     read_finals,
     read_manifest,
 )
+from numerics.rows import Row, RowBuffer, checked_finals
 
 __all__ = ["MemoryRecords", "Recorder", "RecordingStopped", "RunDirectory"]
 
-Row: TypeAlias = Mapping[str, Any]
-CHECKPOINTS, LOCK = "checkpoints", "lock"
-_CHECKPOINTS_KEPT = 2
+LOCK = "lock"
 _SHARE_OF_TIME = 0.1  # at most this part of the time goes into rebuilding results.h5
 
 
@@ -77,369 +69,6 @@ class RecordingStopped(RuntimeError):
     def __init__(self, message: str, number: int | None = None) -> None:
         super().__init__(message)
         self.errno = number
-
-
-# ---- atomic files
-
-
-class _Sink(io.FileIO):
-    """A file which remembers the first failure instead of raising it.
-
-    HDF5 and zip writers that meet an exception while closing stay half-open and fail again at interpreter exit; here
-    they close in peace and `settle` raises.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        size, rest = len(view), view
-        while rest and self.error is None:  # a nearly full disk takes a part without an error
-            rest = rest[self._attempt(super().write, rest) or 0 :]
-        if rest:
-            self.seek(len(rest), os.SEEK_CUR)
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        return self._attempt(super().truncate, size) or 0
-
-    def settle(self) -> None:
-        """Bring everything to the disk, or raise the first failure since the file was opened (OSError)."""
-        if self.error is not None:
-            raise self.error
-        os.fsync(self.fileno())
-
-    def _attempt(self, operation: Callable[..., int | None], *arguments: Any) -> int | None:
-        try:
-            return operation(*arguments)
-        except OSError as error:
-            self.error = self.error or error
-            return None
-
-
-def write_atomically(path: Path, fill: Callable[[io.FileIO], object]) -> None:
-    """Create or replace `path` with what `fill` writes: whole and on the disk, or not at all (OSError)."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with _Sink(temporary, "w+") as sink:
-            try:
-                fill(sink)
-            except Exception:
-                sink.settle()  # a writer that stumbled over missing bytes: the disk's own failure says more
-                raise
-            sink.settle()
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Write an .npz file (no pickle) with a JSON header, atomically."""
-    text = np.frombuffer(json.dumps({"format": FORMAT, **header}).encode(), np.uint8)
-    members: dict[str, Any] = {HEADER: text, **arrays}
-    write_atomically(path, lambda sink: np.savez(sink, **members))
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    text = json.dumps(value, indent=2, default=_plain).encode()
-    write_atomically(path, lambda sink: sink.write(text))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return str(value)
-
-
-# ---- rows → pieces
-
-
-def stack(first: int, rows: Sequence[Mapping[str, Array]]) -> Piece:
-    """Return rows of one process as one piece which starts at row `first`."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    series = {}
-    for name in names:
-        values = [row[name] for row in rows if name in row]
-        if len(values) == len(rows) and all(value.shape == values[0].shape for value in values):
-            series[name] = np.stack(values)
-        else:
-            one_by_one = [Piece(t, 1, {name: row[name][None]}) for t, row in enumerate(rows) if name in row]
-            series[name] = join([*one_by_one, Piece(len(rows), 0, {})])[name]
-    return Piece(first, len(rows), series)
-
-
-class RowBuffer:
-    """Rows which are recorded but not yet stored, per process; it turns away rows that cannot be stacked."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}  # rows already taken away
-        self.rows: dict[str, list[dict[str, Array]]] = {}
-        self.ranks: dict[str, dict[str, int]] = {}  # process → series → number of dimensions of one row
-
-    def append(self, process: str, rows: Sequence[Row] | Row) -> None:
-        """Copy rows in.
-
-        Refuses values that are not numeric, unusable names, and a series which changes its number of dimensions.
-        """
-        if process not in self.rows:
-            check_name("process", process, nested=False)
-        ranks = dict(self.ranks.get(process, {}))  # a copy: a refused row leaves no trace
-        copies = [_copied(process, row, ranks) for row in ([rows] if isinstance(rows, Mapping) else rows)]
-        self.ranks[process] = ranks
-        self.rows.setdefault(process, []).extend(copies)
-
-    def pieces(self, step: int | None = None) -> dict[str, Piece]:
-        """Return the buffered rows with index below `step` (all if None) of every process that has some."""
-        found = {}
-        for process, rows in self.rows.items():
-            first = self.counts.get(process, 0)
-            ready = rows if step is None else rows[: max(0, step - first)]
-            if ready:
-                found[process] = stack(first, ready)
-        return found
-
-    def drop(self, pieces: Mapping[str, Piece]) -> None:
-        """Forget rows which have been stored."""
-        for process, piece in pieces.items():
-            del self.rows[process][: piece.count]
-            self.counts[process] = piece.first + piece.count
-
-
-def _copied(process: str, row: Row, ranks: dict[str, int]) -> dict[str, Array]:
-    copy = {name: numeric_array(name, value) for name, value in row.items()}
-    for name, value in copy.items():
-        if name not in ranks:
-            check_name("series", name)
-            check_nesting(name, ranks)
-            ranks[name] = value.ndim
-        if ranks[name] != value.ndim:
-            raise InputRefused(
-                f"series {name!r} of process {process!r} had {ranks[name]} dimensions in earlier rows and now has "
-                f"{value.ndim}; record it under another name."
-            )
-    return copy
-
-
-def numeric_array(name: str, value: object) -> Array:
-    """Return a copy of `value` as an array of bools, integers or floats.
-
-    Raises:
-        InputRefused: it is something else.
-    """
-    try:
-        array = np.array(value)
-    except ValueError:  # a ragged list
-        array = np.array(None)
-    if array.dtype.kind not in "biuf":
-        raise InputRefused(
-            f"{name!r} must be a real number or a numeric array, got {type(value).__name__}"
-            f"{'' if array.dtype.kind == 'O' else f' of {array.dtype}'}; convert it first."
-        )
-    return array
-
-
-def check_name(what: str, name: object, *, nested: bool = True) -> None:
-    """Refuse a name which cannot be an HDF5 path.
-
-    Raises:
-        InputRefused: it cannot.
-    """
-    parts = name.split("/") if isinstance(name, str) else [""]
-    if any(part in {"", ".", ".."} or "\0" in part for part in parts) or not (nested or len(parts) == 1):
-        form = "parts joined by single slashes" if nested else "without a slash"
-        raise InputRefused(f"a {what} name must be a non-empty text, {form}, got {name!r}; rename it.")
-
-
-def check_nesting(name: str, others: Iterable[str]) -> None:
-    """Refuse a name that is at once a value and a group of values.
-
-    Raises:
-        InputRefused: it is both.
-    """
-    for other in others:
-        if other.startswith(name + "/") or name.startswith(other + "/"):
-            raise InputRefused(f"{name!r} cannot stand beside {other!r}, being both value and group; rename it.")
-
-
-def flatten(name: str, value: object) -> Iterator[tuple[str, Array]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from flatten(f"{name}/{key}" if name else str(key), inner)
-    else:
-        check_name("final value's", name)
-        yield name, numeric_array(name, value)
-
-
-# ---- recording
-
-
-class Recorder(Protocol):
-    """What `simulate` records into: a `RunDirectory` or `MemoryRecords`."""
-
-    def append(self, process: str, rows: Sequence[Row] | Row) -> None:
-        """Add rows of one process; they are copied."""
-
-    def commit(self, step: int, checkpoint: Mapping[str, Any] | None = None) -> None:
-        """Store all rows with index below `step` and the state from which step `step` goes on."""
-
-    def latest_checkpoint(self) -> tuple[int, dict[str, Any]] | None:
-        """Step and state to go on from."""
-
-    def read(self) -> Run:
-        """What is recorded so far."""
-
-    def finish(self, finals: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """Store the values after the last step and mark the run complete."""
-
-    def fail(self, reason: str) -> None:
-        """Mark the run as failed, keeping what it has."""
-
-
-class MemoryRecords:
-    """Records without a directory; same interface as `RunDirectory`."""
-
-    def __init__(self, manifest: Mapping[str, Any] | None = None) -> None:
-        self.manifest = {**(manifest or {}), "status": "running"}
-        self._buffer = RowBuffer()
-        self._finals: dict[str, dict[str, Array]] = {}
-
-    def append(self, process: str, rows: Sequence[Row] | Row) -> None:
-        """Add rows of one process; they are copied."""
-        self._buffer.append(process, rows)
-
-    def commit(self, step: int, checkpoint: Mapping[str, Any] | None = None) -> None:
-        """Nothing to do: memory neither needs chunks nor survives the process."""
-
-    def latest_checkpoint(self) -> None:
-        """Memory has no checkpoint to go on from."""
-        return
-
-    def read(self) -> Run:
-        """Return what is recorded so far."""
-        pieces = self._buffer.pieces()
-        names = dict.fromkeys([*pieces, *self._finals])
-        series = {name: pieces[name].series if name in pieces else {} for name in names}
-        return Run({name: ProcessRecord(name, s, self._finals.get(name)) for name, s in series.items()}, self.manifest)
-
-    def finish(self, finals: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-        """Store the values after the last step and mark the run complete."""
-        self._finals = checked_finals(finals or {}, self._buffer.ranks)
-        self.manifest["status"] = "complete"
-
-    def fail(self, reason: str) -> None:
-        """Mark the run as failed, keeping what it has."""
-        self.manifest |= {"status": "failed", "reason": reason}
-
-
-def checked_finals(
-    finals: Mapping[str, Mapping[str, Any]], series: Mapping[str, Mapping[str, object]]
-) -> dict[str, dict[str, Array]]:
-    """Return process → flat name → array.
-
-    Raises:
-        InputRefused: a value is not numeric, or a final has the name of a series.
-    """
-    flat = {process: dict(flatten("", values)) for process, values in finals.items()}
-    for process, values in flat.items():
-        check_name("process", process, nested=False)
-        for name in values:
-            check_nesting(name, [*series.get(process, ()), *values])
-            if name in series.get(process, {}):
-                raise InputRefused(
-                    f"final {name!r} of {process!r} has the name of a series; call the series {name}_series."
-                )
-    return flat
-
-
-# ---- checkpoint states
-
-
-def encode_state(state: Mapping[str, Any]) -> tuple[Any, dict[str, Array]]:
-    """Return a nested dict as a JSON tree, in which {"array": i} stands for array i, and the arrays "0", "1" and so on.
-
-    Refuses what is neither dict, list, array, number, text nor None.
-    """
-    arrays: dict[str, Array] = {}
-    return _encode("checkpoint", state, arrays), arrays
-
-
-def _encode(where: str, value: Any, arrays: dict[str, Array]) -> Any:
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {"dict": {key: _encode(f"{where}/{key}", inner, arrays) for key, inner in value.items()}}
-    if isinstance(value, list | tuple):
-        return {"list": [_encode(f"{where}/{i}", inner, arrays) for i, inner in enumerate(value)]}
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
-        arrays[str(len(arrays))] = np.asarray(value)
-        return {"array": len(arrays) - 1}
-    if value is None or isinstance(value, bool | int | float | str):
-        return {"value": value}
-    raise InputRefused(
-        f"a checkpoint holds dicts with text keys, lists, numeric arrays, numbers, text and None, got "
-        f"{type(value).__name__} at {where}; convert it first."
-    )
-
-
-def decode_state(tree: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
-    """Return what `encode_state` took; tuples come back as lists, numpy numbers as arrays without dimensions."""
-    ((kind, content),) = tree.items()
-    if kind == "dict":
-        return {key: decode_state(inner, arrays) for key, inner in content.items()}
-    if kind == "list":
-        return [decode_state(inner, arrays) for inner in content]
-    return arrays[str(content)] if kind == "array" else content
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where step `step` goes on: `state` as encoded, the number of chunks before it, rows per process in them."""
-
-    step: int
-    chunks: int
-    rows: Mapping[str, int]
-    state: Any
-    arrays: Mapping[str, Array]
-
-    def write(self, folder: Path, run_id: str) -> None:
-        """Store it and remove all but the newest two; raises OSError."""
-        header = {"run": run_id, "step": self.step, "chunks": self.chunks, "rows": self.rows, "state": self.state}
-        write_arrays(folder / CHECKPOINTS / f"{self.step:09d}.npz", header, self.arrays)
-        for path in checkpoint_paths(folder)[:-_CHECKPOINTS_KEPT]:
-            path.unlink(missing_ok=True)
-
-    @classmethod
-    def read(cls, path: Path, run_id: str) -> Self:
-        """Return the checkpoint in a file.
-
-        Raises:
-            Unreadable: damaged or foreign.
-        """
-        header, arrays = read_arrays(path)
-        if header.get("run") != run_id:
-            raise Unreadable(f"{path.name} belongs to another run")
-        try:
-            return cls(header["step"], header["chunks"], header["rows"], header["state"], arrays)
-        except KeyError:
-            raise Unreadable(f"{path.name} is no checkpoint") from None
-
-
-def checkpoint_paths(folder: Path) -> list[Path]:
-    """Return the files named like checkpoints, oldest first."""
-    found = [path for path in (folder / CHECKPOINTS).glob("*.npz") if path.stem.isdecimal()]
-    return sorted(found, key=lambda path: int(path.stem))
-
-
-# ---- the run directory
 
 
 class RunDirectory:
@@ -740,7 +369,7 @@ def _short_json(manifest: Mapping[str, Any]) -> str:
 def _full_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     identity = {"format": FORMAT, "run": uuid.uuid4().hex, "status": "running", "created": _now()}
     try:
-        return dict(json.loads(json.dumps({**environment(), **manifest, **identity}, default=_plain)))
+        return dict(json.loads(json.dumps({**environment(), **manifest, **identity}, default=plain)))
     except (TypeError, ValueError) as error:
         raise InputRefused(f"a manifest must be a dict that JSON can hold, and this is none ({error}).") from None
 
@@ -772,24 +401,3 @@ def _locked(folder: Path) -> int:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def environment() -> dict[str, Any]:
-    """Return versions, git revision (None outside a checkout) and command of this program, for a manifest."""
-    versions = {"python": sys.version.split()[0]}
-    for package in ("central-flow-workbench", "torch", "numpy", "scipy", "cvxpy", "clarabel", "h5py", "sympy"):
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {"versions": versions, "git_revision": _git_revision(), "command": sys.argv}
-
-
-def _git_revision() -> str | None:
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():  # an installed copy must not report the revision of the user's own repository
-        return None
-    command = ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() if found.returncode == 0 else None

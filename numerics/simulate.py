@@ -78,7 +78,18 @@ def simulate(
     derivation.certify(numbers)
     if check:
         problem.check(seed).require()
-    config = dict(rule=derivation.rule.name, hyper={k: str(v) if callable(v) else v for k, v in hyper.items()}, steps=steps, warm_start=warm_start, kick=kick, processes=list(processes), seed=seed, substeps=substeps, n=problem.n)
+    config = dict(
+        rule=derivation.rule.name,
+        rule_file=str(rule) if str(rule).endswith(".py") else None,
+        hyper={k: str(v) if callable(v) else v for k, v in hyper.items()},
+        steps=steps,
+        warm_start=warm_start,
+        kick=kick,
+        processes=list(processes),
+        seed=seed,
+        substeps=substeps,
+        n=problem.n,
+    )
     recorder = _recorder(out, resume, config, problem)
     try:
         run = _Simulation(problem, lowered, config, recorder, state).run(progress)
@@ -91,7 +102,14 @@ def simulate(
 class _Simulation:
     """The loop over steps: every process in order, rows recorded, checkpoints committed."""
 
-    def __init__(self, problem: Problem, rule: LoweredRule, config: dict[str, Any], recorder: RunDirectory | MemoryRecords, state: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        rule: LoweredRule,
+        config: dict[str, Any],
+        recorder: RunDirectory | MemoryRecords,
+        state: Mapping[str, Any] | None,
+    ) -> None:
         self.config, self.recorder, self.problem = config, recorder, problem
         keep = config["steps"] * problem.n * len(config["processes"]) <= KEEP_NUMBERS
         self.context = Context(problem, rule, keep, config["seed"])
@@ -112,7 +130,9 @@ class _Simulation:
             built["midpoint"] = Midpoint(context, discrete)
         for name in ("stable", "central"):
             if name in names:
-                built[name] = AveragedFlow(context, w, states, oscillates=name == "central", substeps=self.config["substeps"])
+                built[name] = AveragedFlow(
+                    context, w, states, oscillates=name == "central", substeps=self.config["substeps"]
+                )
         return built
 
     def run(self, progress: Callable[[int, int], None] | None) -> Run:
@@ -136,16 +156,21 @@ class _Simulation:
     def _row(self, name: str, process: Process, t: int) -> dict[str, Any]:
         if name in self.stopped or (name == "midpoint" and "discrete" in self.stopped):
             return {}
-        if isinstance(process, AveragedFlow) and isinstance(self.processes.get("midpoint"), Midpoint) and "discrete" not in self.stopped:
-            process.displacement = self.processes["midpoint"].displacement
+        middle = self.processes.get("midpoint")
+        if isinstance(process, AveragedFlow) and isinstance(middle, Midpoint) and "discrete" not in self.stopped:
+            process.displacement = middle.displacement
         try:
-            return _numpy(process.step())
+            row: dict[str, Any] = _numpy(process.step())
+            return row
         except (ProcessStopped, NonFiniteLoss) as error:
             self.stopped[name] = f"step {t}: {error}."
             return {}
 
     def _state(self) -> dict[str, Any]:
-        return {"processes": {n: _numpy(dict(p.state())) for n, p in self.processes.items()}, "stopped": dict(self.stopped)}
+        return {
+            "processes": {n: _numpy(dict(p.state())) for n, p in self.processes.items()},
+            "stopped": dict(self.stopped),
+        }
 
     def _resume(self) -> None:
         found = self.recorder.latest_checkpoint()
@@ -157,14 +182,28 @@ class _Simulation:
             process.restore(_tensors(saved["processes"][name], self.problem.w0))
 
 
-def _refuse_arguments(steps: int, warm_start: int, kick: float, processes: Sequence[str], substeps: int, out: str | Path | None, resume: bool) -> None:
+def _refuse_arguments(
+    steps: int,
+    warm_start: int,
+    kick: float,
+    processes: Sequence[str],
+    substeps: int,
+    out: str | Path | None,
+    resume: bool,
+) -> None:
     if not isinstance(steps, int) or steps < 1 or not isinstance(warm_start, int) or warm_start < 0:
-        raise InputRefused(f"steps must be an integer ≥ 1 and warm_start one ≥ 0, got steps={steps!r}, warm_start={warm_start!r}.")
+        raise InputRefused(
+            f"steps must be an integer ≥ 1 and warm_start one ≥ 0, got steps={steps!r}, warm_start={warm_start!r}."
+        )
     if not np.isfinite(kick):
         raise InputRefused(f"kick must be a finite number (a relative displacement such as 1e-3), got {kick!r}.")
     unknown = [p for p in processes if p not in PROCESSES]
     if unknown or not processes:
-        raise InputRefused(f"processes must be some of {', '.join(PROCESSES)}, got {unknown[0]!r}." if unknown else "processes must name at least one process, got none.")
+        raise InputRefused(
+            f"processes must be some of {', '.join(PROCESSES)}, got {unknown[0]!r}."
+            if unknown
+            else "processes must name at least one process, got none."
+        )
     if not isinstance(substeps, int) or substeps < 1:
         raise InputRefused(f"substeps must be an integer ≥ 1, got {substeps!r}.")
     if resume and out is None:
@@ -177,11 +216,15 @@ def _split(hyper: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     return {k: v for k, v in hyper.items() if k not in choices}, choices
 
 
-def _recorder(out: str | Path | None, resume: bool, config: dict[str, Any], problem: Problem) -> RunDirectory | MemoryRecords:
+def _recorder(
+    out: str | Path | None, resume: bool, config: dict[str, Any], problem: Problem
+) -> RunDirectory | MemoryRecords:
     manifest = {
         "config": config,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "device": str(problem.device), "dtype": str(problem.dtype), "seed": config["seed"],
+        "device": str(problem.device),
+        "dtype": str(problem.dtype),
+        "seed": config["seed"],
     }
     if out is None:
         return MemoryRecords(manifest)
@@ -189,7 +232,9 @@ def _recorder(out: str | Path | None, resume: bool, config: dict[str, Any], prob
         return RunDirectory.create(out, manifest)
     directory = RunDirectory.open(out)
     if directory.manifest.get("config") != config:
-        raise InputRefused(f"the run in {out} was made with other settings than given now; resume with the same rule, hyperparameters, steps and seed, or use another directory.")
+        raise InputRefused(
+            f"the run in {out} was made with other settings than given now; resume with the same rule, hyperparameters, steps and seed, or use another directory."
+        )
     return directory
 
 
@@ -202,7 +247,7 @@ def _warm_up(problem: Problem, rule: LoweredRule, count: int, states: States) ->
 
 
 def _kicked(context: Context, w: Tensor, states: States, kick: float) -> Tensor:
-    """w moved by kick·‖w‖ along the top mode of P⁻¹H; the sign of a unit kick is drawn from the seed."""
+    """W moved by kick·‖w‖ along the top mode of P⁻¹H; the sign of a unit kick is drawn from the seed."""
     if kick == 0.0:
         return w
     local = context.problem.linearise(w)
@@ -211,7 +256,8 @@ def _kicked(context: Context, w: Tensor, states: States, kick: float) -> Tensor:
     sign = 1.0 if float(normal((1,), seeded_generator(context.seed), w)) >= 0 else -1.0
     # An eigenvector has no sign of its own: fix it by its largest entry.
     U = U * torch.sign(U[U.abs().argmax()])
-    return w + sign * kick * w.norm() * U / U.norm()
+    moved: Tensor = w + sign * kick * w.norm() * U / U.norm()
+    return moved
 
 
 def _refuse_memoryless(problem: Problem, rule: LoweredRule, w: Tensor, states: States) -> None:
@@ -233,7 +279,11 @@ def _numpy(value: Any) -> Any:
 
 def _tensors(value: Any, like: Tensor) -> Any:
     if isinstance(value, np.ndarray):
-        return to_tensor(value, like) if value.dtype.kind == "f" else torch.as_tensor(value.tolist(), dtype=torch.uint8 if value.dtype == np.uint8 else torch.int64)
+        return (
+            to_tensor(value, like)
+            if value.dtype.kind == "f"
+            else torch.as_tensor(value.tolist(), dtype=torch.uint8 if value.dtype == np.uint8 else torch.int64)
+        )
     if isinstance(value, Mapping):
         return {k: _tensors(v, like) for k, v in value.items()}
     return [_tensors(v, like) for v in value] if isinstance(value, list | tuple) else value

@@ -9,7 +9,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device on which the numerics are tested")
     parser.addoption("--dtype", default="float64", choices=sorted(DTYPES), help="precision in which they are tested")
-    parser.addoption("--update-golden", action="store_true", help="rewrite the files in tests/golden instead of comparing")
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden instead of comparing")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,4 +1,4 @@
-"""Imports point one way, rules are named nowhere but in derivations/, tensors leave torch in one file, files stay short."""
+"""Imports point one way, rules are named in derivations/ only, tensors leave torch in one file, files stay short."""
 
 import ast
 import re
@@ -55,13 +55,23 @@ def test_imports(path):
 @pytest.mark.parametrize("statement", ["import theory", "import theory; theory.derive('gd').to_latex()"])
 def test_theory_needs_no_torch(statement):
     blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'numpy', 'scipy', 'cvxpy', 'h5py')))"
-    run = subprocess.run([sys.executable, "-c", f"{blocked}; {statement}"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; {statement}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert run.returncode == 0, run.stderr
 
 
 def docstrings(module):
     for node in ast.walk(module):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             yield node.body[0].value
 
 
@@ -111,7 +121,9 @@ def test_tensors_leave_torch_at_the_boundary_only(path):
 
 def test_conversions_would_be_found(tmp_path):
     path = tmp_path / "x.py"
-    path.write_text("import torch\nimport numpy as np\nx.numpy()\nnp.asarray(x)\ntorch.from_numpy(x)\nx.cuda()\nnp.zeros(3)\n")
+    path.write_text(
+        "import torch\nimport numpy as np\nx.numpy()\nnp.asarray(x)\ntorch.from_numpy(x)\nx.cuda()\nnp.zeros(3)\n"
+    )
     assert sorted(conversions(path)) == [3, 4, 5, 6]
 
 

@@ -22,6 +22,26 @@ from theory.rule import (
 )
 
 __all__ = [
-    "Derivation", "RuleRefused", "UpdateRule", "available_rules", "block_mean", "block_norm2", "cbrt", "counter", "derive", "exp", "hyper",
-    "load_rule", "log", "mean", "norm2", "option", "per_block", "per_parameter", "scalar", "sqrt", "total", "update_rule",
+    "Derivation",
+    "RuleRefused",
+    "UpdateRule",
+    "available_rules",
+    "block_mean",
+    "block_norm2",
+    "cbrt",
+    "counter",
+    "derive",
+    "exp",
+    "hyper",
+    "load_rule",
+    "log",
+    "mean",
+    "norm2",
+    "option",
+    "per_block",
+    "per_parameter",
+    "scalar",
+    "sqrt",
+    "total",
+    "update_rule",
 ]

@@ -61,4 +61,3 @@ def is_linear(expr: sp.Expr, variables: list[sp.Symbol], probes: list[sp.Symbol]
     along = dict(zip(variables, probes, strict=True))
     at_zero = expr.xreplace(dict.fromkeys(variables, sp.S.Zero))
     return is_zero(at_zero) and is_zero(directional(expr, along) - expr.xreplace(along))
-

@@ -63,7 +63,12 @@ def emit(d: Derivation) -> EmittedRule:
         _function("accumulator_rate", ("a", "g"), {"a": a}, [(flow.a_stable[s], s.shape) for s in a]),
         _function("accumulator_rate_X", ("a", "g", "y", "y2"), {"a": a}, [(flow.a_X[s], s.shape) for s in a]),
         _function("accumulator_rate_cross", ("a", "g", "q"), {"a": a}, [(flow.a_cross[s], s.shape) for s in a]),
-        _function("implicit", ("a", "g", "d", "h"), {"a": a, "d": [shift[s] for s in a]}, [(e, s.shape) for e, s in zip(solved, a, strict=True)]),
+        _function(
+            "implicit",
+            ("a", "g", "d", "h"),
+            {"a": a, "d": [shift[s] for s in a]},
+            [(e, s.shape) for e, s in zip(solved, a, strict=True)],
+        ),
         _function("memory", ("a", "g"), {"a": a}, [(flow.memory, shape_of(flow.memory))], single=True),
         _function("preconditioner", ("a",), {"a": a}, [(form.P, form.shape)], single=True),
         _rate("preconditioner_rate", form.P, a, rates),
@@ -73,8 +78,14 @@ def emit(d: Derivation) -> EmittedRule:
         _function("velocity_X", ("a", "T"), {"a": a}, [(flow.w_X, Shape.PARAMETER)], single=True),
     ]
     return EmittedRule(
-        d.rule.name, "\n\n".join(functions) + "\n", {n: d.rule.hyper[n] for n in d.update.hyper}, d.update.states,
-        names, tuple(str(m) for m in form.filters), form.shape, {n: str(e) for n, e in d.update.schedules.items()},
+        d.rule.name,
+        "\n\n".join(functions) + "\n",
+        {n: d.rule.hyper[n] for n in d.update.hyper},
+        d.update.states,
+        names,
+        tuple(str(m) for m in form.filters),
+        form.shape,
+        {n: str(e) for n, e in d.update.schedules.items()},
     )
 
 
@@ -99,7 +110,9 @@ class _Printer(PythonCodePrinter):
         raise RuleRefused(f"{f} is an undefined function: give the schedule as an expression in t before running it.")
 
     def _print_Derivative(self, f: sp.Derivative) -> str:
-        raise RuleRefused(f"{f} is a derivative of an undefined function: give the schedule as an expression in t before running it.")
+        raise RuleRefused(
+            f"{f} is a derivative of an undefined function: give the schedule as an expression in t before running it."
+        )
 
 
 def source_of(expr: sp.Expr, context: Shape) -> str:
@@ -107,7 +120,14 @@ def source_of(expr: sp.Expr, context: Shape) -> str:
     return str(_Printer(context).doprint(expr))
 
 
-def _function(name: str, arguments: Iterable[str], tuples: Mapping[str, list[Quantity]], results: list[tuple[sp.Expr, Shape]], *, single: bool = False) -> str:
+def _function(
+    name: str,
+    arguments: Iterable[str],
+    tuples: Mapping[str, list[Quantity]],
+    results: list[tuple[sp.Expr, Shape]],
+    *,
+    single: bool = False,
+) -> str:
     lines = [f"def {name}({', '.join(('hyper', *arguments))}):"]
     used = set().union(*(e.free_symbols for e, _ in results)) if results else set()
     lines += _unpack(tuples)
@@ -136,7 +156,7 @@ def _discrete(d: Derivation) -> str:
 
 
 def _rate(name: str, expr: sp.Expr, a: list[Quantity], rates: dict[Quantity, Quantity]) -> str:
-    """d expr/dt for given rates of the accumulators; each term is 0 where its rate is 0, though the slope be infinite."""
+    """D expr/dt for given rates of the accumulators; each term is 0 where its rate is 0, though the slope be infinite."""
     lines = [f"def {name}(hyper, a, a_dot):", *_unpack({"a": a, "a_dot": list(rates.values())})]
     hypers = sorted(expr.free_symbols - set(a), key=str)
     lines += [f"    {s.name} = hyper.{s.name}" for s in hypers]

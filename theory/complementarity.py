@@ -57,7 +57,9 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     rate, slope = sp.symbols("A B")
     one_mode = sp.solve(rate + slope * X, X)[0].xreplace({rate: A, slope: B})
     assert is_zero(A + B * one_mode), "the one-mode solution does not keep the margin"
-    variance, at_edge = _variance(form, stab, A, B) if form.shape is Shape.SCALAR else (None, {})
+    moving = [a for a in form.accumulators if form.P.has(a)]
+    closed = form.shape is Shape.SCALAR and len(moving) <= 1  # with a counter beside ν SymPy's roots grow without bound
+    variance, at_edge = _variance(form, stab, A, B) if closed else (None, {})
     return Complementarity(stable, per_X, one_mode, variance, at_edge)
 
 

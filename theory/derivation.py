@@ -152,36 +152,84 @@ def derive(rule: UpdateRule | str | Path, **choices: Any) -> Derivation:
 def _describe(d: Derivation) -> list[Step]:
     form, stab, flow, closure = d.normal_form, d.stability, d.flow, d.complementarity
     return [
-        Step("update", "The update rule", "", "One step, as declared; a superscript + marks updated states.",
-             tuple((e.state, f"{e.state}_next", e.expr) for e in d.update.equations)),
-        Step("normal_form", "Normal form", "section 1", "Filters and accumulators are found by differentiation: a filter is linear in (filters, g), an accumulator has no first derivative in them at zero.",
-             (("preconditioner", "P", form.P), ("filter", "F(z)", form.transfer), ("decay", r"\gamma", form.gamma)),
-             ("the accumulators move slowly against the oscillation, so that F may be computed with P frozen",)),
-        Step("stability", "Linear stability and the threshold", "(T1), (T2)",
-             "The first root leaves the unit disc at z = -1: every Hurwitz determinant below is positive for x = \\lambda/\\lambda^* in (0, 1)." if stab.proved else
-             "That the first root leaves the unit disc at z = -1 is certified at numbers, by counting roots of the Hurwitz determinants below in x = \\lambda/\\lambda^*.",
-             (("polynomial", r"\chi(z;\lambda)", stab.polynomial), ("threshold", r"\lambda^*", stab.threshold),
-              *((f"condition {i}", f"D_{{{i}}}", c) for i, c in enumerate(stab.conditions))),
-             ("the first instability is a flip (period 2)",), {"the flip comes first": stab.proved} if stab.proved else None),
-        Step("averages", "Averages over the oscillation", "(T3)-(T6)",
-             "The oscillation changes sign each step; its time average is the mean over both signs, to second order.",
-             (("gradient", r"\mathbb E[\nabla L]", r"\nabla L+\tfrac12\nabla\langle H,\Sigma\rangle"),
-              ("loss", r"\mathbb E[L]", r"L+\tfrac12\langle H,\Sigma\rangle=L+\tfrac12\lambda^*\operatorname{tr}X"),
-              *((f"average of {a}", rf"\mathbb E[f_{{{a}}}]", d.averages.mean[a] + d.averages.variance_form(a)) for a in form.accumulators)),
-             ("the oscillation δ is small: terms of order δ⁴ are dropped", "E[δ] = 0 and third moments of δ are negligible",
-              "oscillating modes sit at the threshold: HΣ = λ*PΣ (T3)",
-              "the cross term ∇L ∇⟨H,Σ⟩ in the average of ∇L∇Lᵀ is dropped"),
-             published_averages()),
-        Step("flow", "From the averaged map to the flow", "(T7)-(T9)",
-             "Accumulators are taken at their updated values; replacing the previous value by a - da/dt keeps the lag of the discrete average.",
-             (("parameters", r"\dot w", flow.w_average), *((f"accumulator {a}", f"{a}_dot", flow.a_average(a)) for a in flow.a_X),
-              ("stable parameters", r"\dot w\,|_{\Sigma=0}", flow.w_stable)),
-             ("second time derivatives of the accumulators are negligible",)),
-        Step("complementarity", "The complementarity problem for the covariance", "(T10), (T11)",
-             "The oscillation covariance keeps the margin on the critical modes from becoming negative: 0 <= X, complementary to A + B[X] >= 0.",
-             (("margin rate at X = 0", r"\mathcal A'", closure.stable), ("per unit of X", r"\mathcal B'", closure.per_X),
-              *((("variance, one mode", r"\sigma^2=\max\left(0,\;\cdot\right),\ \cdot", closure.variance),) if closure.variance is not None else
-                (("one mode", r"X=\max\left(0,\;\cdot\right),\ \cdot", closure.one_mode),))),
-             ("the critical modes are separated from the rest of the spectrum by a gap",)),
+        Step(
+            "update",
+            "The update rule",
+            "",
+            "One step, as declared; a superscript + marks updated states.",
+            tuple((e.state, f"{e.state}_next", e.expr) for e in d.update.equations),
+        ),
+        Step(
+            "normal_form",
+            "Normal form",
+            "section 1",
+            "Filters and accumulators are found by differentiation: a filter is linear in (filters, g), an accumulator has no first derivative in them at zero.",
+            (("preconditioner", "P", form.P), ("filter", "F(z)", form.transfer), ("decay", r"\gamma", form.gamma)),
+            ("the accumulators move slowly against the oscillation, so that F may be computed with P frozen",),
+        ),
+        Step(
+            "stability",
+            "Linear stability and the threshold",
+            "(T1), (T2)",
+            "The first root leaves the unit disc at z = -1: every Hurwitz determinant below is positive for x = \\lambda/\\lambda^* in (0, 1)."
+            if stab.proved
+            else "That the first root leaves the unit disc at z = -1 is certified at numbers, by counting roots of the Hurwitz determinants below in x = \\lambda/\\lambda^*.",
+            (
+                ("polynomial", r"\chi(z;\lambda)", stab.polynomial),
+                ("threshold", r"\lambda^*", stab.threshold),
+                *((f"condition {i}", f"D_{{{i}}}", c) for i, c in enumerate(stab.conditions)),
+            ),
+            ("the first instability is a flip (period 2)",),
+            {"the flip comes first": stab.proved} if stab.proved else None,
+        ),
+        Step(
+            "averages",
+            "Averages over the oscillation",
+            "(T3)-(T6)",
+            "The oscillation changes sign each step; its time average is the mean over both signs, to second order.",
+            (
+                ("gradient", r"\mathbb E[\nabla L]", r"\nabla L+\tfrac12\nabla\langle H,\Sigma\rangle"),
+                ("loss", r"\mathbb E[L]", r"L+\tfrac12\langle H,\Sigma\rangle=L+\tfrac12\lambda^*\operatorname{tr}X"),
+                *(
+                    (f"average of {a}", rf"\mathbb E[f_{{{a}}}]", d.averages.mean[a] + d.averages.variance_form(a))
+                    for a in form.accumulators
+                ),
+            ),
+            (
+                "the oscillation δ is small: terms of order δ⁴ are dropped",
+                "E[δ] = 0 and third moments of δ are negligible",
+                "oscillating modes sit at the threshold: HΣ = λ*PΣ (T3)",
+                "the cross term ∇L ∇⟨H,Σ⟩ in the average of ∇L∇Lᵀ is dropped",
+            ),
+            published_averages(),
+        ),
+        Step(
+            "flow",
+            "From the averaged map to the flow",
+            "(T7)-(T9)",
+            "Accumulators are taken at their updated values; replacing the previous value by a - da/dt keeps the lag of the discrete average.",
+            (
+                ("parameters", r"\dot w", flow.w_average),
+                *((f"accumulator {a}", f"{a}_dot", flow.a_average(a)) for a in flow.a_X),
+                ("stable parameters", r"\dot w\,|_{\Sigma=0}", flow.w_stable),
+            ),
+            ("second time derivatives of the accumulators are negligible",),
+        ),
+        Step(
+            "complementarity",
+            "The complementarity problem for the covariance",
+            "(T10), (T11)",
+            "The oscillation covariance keeps the margin on the critical modes from becoming negative: 0 <= X, complementary to A + B[X] >= 0.",
+            (
+                ("margin rate at X = 0", r"\mathcal A'", closure.stable),
+                ("per unit of X", r"\mathcal B'", closure.per_X),
+                *(
+                    (("variance, one mode", r"\sigma^2=\max\left(0,\;\cdot\right),\ \cdot", closure.variance),)
+                    if closure.variance is not None
+                    else (("one mode", r"X=\max\left(0,\;\cdot\right),\ \cdot", closure.one_mode),)
+                ),
+            ),
+            ("the critical modes are separated from the rest of the spectrum by a gap",),
+        ),
         d.projection.step(Step),
     ]

@@ -56,7 +56,9 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
     J = sp.Matrix([[local_derivative(averages.mean[a], b, form.update.rule.name) for b in names] for a in names])
     memory = sp.factor(J.det()) if names else sp.S.One
     if is_zero(memory):
-        raise RuleRefused(f"the rule {form.update.rule.name!r} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist; express P through g directly, or give the accumulator a decay.")
+        raise RuleRefused(
+            f"the rule {form.update.rule.name!r} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist; express P through g directly, or give the accumulator a decay."
+        )
     inverse = J.inv().applyfunc(simplify) if names else J
     stable = inverse * sp.Matrix([sp.expand(averages.mean[a] - a) for a in names]) if names else []
     oscillating = inverse * sp.Matrix([averages.oscillation[a] for a in names]) if names else []
@@ -70,7 +72,11 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
         a_X={a: collect(e) for a, e in zip(names, oscillating, strict=True)},
         a_cross={a: collect(e) for a, e in zip(names, cross, strict=True)},
         memory=memory,
-        jacobian=sp.Matrix(len(names), len(names), lambda i, j: simplify(local_derivative(a_stable[names[i]], names[j], form.update.rule.name))),
+        jacobian=sp.Matrix(
+            len(names),
+            len(names),
+            lambda i, j: simplify(local_derivative(a_stable[names[i]], names[j], form.update.rule.name)),
+        ),
     )
 
 
@@ -97,7 +103,9 @@ def local_derivative(expr: sp.Expr, a: Quantity, rule: str) -> sp.Expr:
     slope = directional(expr, {a: probe})
     derivative = sp.diff(slope, probe) if not any(probe in r.free_symbols for r in slope.atoms(sp.Function)) else None
     if derivative is None or shape_of(derivative) > shape_of(expr):
-        raise RuleRefused(f"the rule {rule!r} lets an accumulator read a reduction of the accumulator {a}: their joint flow is not local; reduce the gradient instead.")
+        raise RuleRefused(
+            f"the rule {rule!r} lets an accumulator read a reduction of the accumulator {a}: their joint flow is not local; reduce the gradient instead."
+        )
     return derivative
 
 

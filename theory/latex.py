@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from theory.symbols import CATALOGUE, BlockTotal, Quantity, Reduction, Shape, Total, latex_name, quantity, wdot
+from theory.symbols import (
+    CATALOGUE,
+    BlockTotal,
+    Quantity,
+    Reduction,
+    Shape,
+    Total,
+    latex_name,
+    quantity,
+    shape_of,
+    wdot,
+)
 
 if TYPE_CHECKING:
     from theory.derivation import Derivation, Step
@@ -26,7 +37,7 @@ _DIAGONAL = {"HSH": r"(H\Sigma H)", "Sigma": r"{\Sigma}"}
 _SUFFIXES = ("_next", "_dot")
 
 
-class _Printer(LatexPrinter):  # type: ignore[misc]  # SymPy has no stubs
+class _Printer(LatexPrinter):
     """SymPy's printer, with the catalogue's names, shapes as indices, sums over coordinates as norms and products."""
 
     def __init__(self, index: str = "i") -> None:
@@ -154,24 +165,43 @@ def _group(tokens: list[str]) -> list[str]:
 
 
 def display(left: str, right: sp.Expr | str) -> str:
-    """Return a displayed equation; wide sums break between terms, wide fractions name numerator and denominator."""
-    lines = _equation(left, right)
+    """Return a displayed equation; wide sums break between terms, what cannot break is named and defined below."""
+    names: dict[sp.Expr, Quantity] = {}
+    lines = _equation(left, right, names)
+    defined = 0
+    while defined < len(names):
+        expr, name = list(names.items())[defined]
+        lines += _equation(to_latex(name), expr, names)
+        defined += 1
     if len(lines) == 1:
         return "\\[\n" + lines[0].replace("&", "") + "\n\\]"
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
 
-def _equation(left: str, right: sp.Expr | str) -> list[str]:
-    printed = right if isinstance(right, str) else to_latex(right)
-    if isinstance(right, str) or width(left) + width(printed) <= LINE_WIDTH:
-        return [f"{left} &= {printed}"]
+def _equation(left: str, right: sp.Expr | str, names: dict[sp.Expr, Quantity]) -> list[str]:
+    if isinstance(right, str) or width(left) + width(to_latex(right)) <= LINE_WIDTH:
+        return [f"{left} &= {right if isinstance(right, str) else to_latex(right)}"]
     numerator, denominator = sp.fraction(_signs_inside(right))
-    if not right.is_Add and denominator != 1:
-        names = ("N", "D") if left not in {"N", "D"} else (f"{left}_1", f"{left}_2")
-        halves = [_equation(name, half) for name, half in zip(names, (numerator, denominator), strict=True)]
-        return [rf"{left} &= \frac{{{names[0]}}}{{{names[1]}}}", *halves[0], *halves[1]]
-    first, *rest = _pieces(right, LINE_WIDTH - width(left) - 4)
+    if not right.is_Add and denominator != 1 and left not in {"N", "D"}:
+        halves = [*_equation("N", numerator, names), *_equation("D", denominator, names)]
+        return [rf"{left} &= \frac{{N}}{{D}}", *halves]
+    room = LINE_WIDTH - width(left) - 4
+    parts = right.args if right.is_Add or right.is_Mul else (right,)
+    named = [_named(part, room, names) for part in parts]
+    first, *rest = _pieces(right.func(*named) if len(parts) > 1 else named[0], room)
     return [f"{left} &= {first}", *(rf"&\quad {piece}" for piece in rest)]
+
+
+def _named(part: sp.Expr, room: float, names: dict[sp.Expr, Quantity]) -> sp.Expr:
+    """Return a term with its widest sums replaced by names until it fits."""
+    while width(to_latex(part)) > room:
+        sums = part.atoms(sp.Add)
+        if not sums:
+            break
+        widest = max(sums, key=lambda a: (width(to_latex(a)), str(a)))
+        name = names.setdefault(widest, quantity(f"c{len(names) + 1}", shape_of(widest)))
+        part = part.xreplace({widest: name})
+    return part
 
 
 def _pieces(expr: sp.Expr, room: float) -> list[str]:
@@ -195,27 +225,113 @@ def _pieces(expr: sp.Expr, room: float) -> list[str]:
 # --- text ------------------------------------------------------------------------------------------------
 
 _MATH = {
-    "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta", "ε": r"\epsilon", "η": r"\eta", "λ": r"\lambda",
-    "μ": r"\mu", "ν": r"\nu", "ρ": r"\rho", "σ": r"\sigma", "τ": r"\tau", "φ": r"\phi", "χ": r"\chi", "ψ": r"\psi",
-    "ω": r"\omega", "Σ": r"\Sigma", "Φ": r"\Phi", "Ψ": r"\Psi", "Δ": r"\Delta", "Λ": r"\Lambda", "∇": r"\nabla",
-    "∂": r"\partial", "∑": r"\sum", "∫": r"\int", "√": r"\surd", "∞": r"\infty", "½": r"\tfrac12", "·": r"\cdot",
-    "×": r"\times", "±": r"\pm", "−": "-", "∘": r"\circ", "→": r"\to", "←": r"\leftarrow", "⇔": r"\Leftrightarrow",
-    "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "≪": r"\ll", "≫": r"\gg", "∈": r"\in", "∝": r"\propto",
-    "⪯": r"\preceq", "⪰": r"\succeq", "≺": r"\prec", "≻": r"\succ", "⟂": r"\perp", "⊥": r"\perp", "⟨": r"\langle",
-    "⟩": r"\rangle", "‖": r"\Vert", "𝒜": r"\mathcal A", "ℬ": r"\mathcal B", "ℓ": r"\ell", "ᵀ": r"^{\top}",
-    "⁻": "^{-}", "⁺": "^{+}", "ᵗ": "^{t}", "ᵢ": "_{i}", "ⱼ": "_{j}", "ₜ": "_{t}", "₊": "_{+}", "₋": "_{-}", "′": "'",
-    "★": r"\star", "<": "<", ">": ">", "|": "|",
+    "α": r"\alpha",
+    "β": r"\beta",
+    "γ": r"\gamma",
+    "δ": r"\delta",
+    "ε": r"\epsilon",
+    "η": r"\eta",
+    "λ": r"\lambda",
+    "μ": r"\mu",
+    "ν": r"\nu",
+    "ρ": r"\rho",
+    "σ": r"\sigma",
+    "τ": r"\tau",
+    "φ": r"\phi",
+    "χ": r"\chi",
+    "ψ": r"\psi",
+    "ω": r"\omega",
+    "Σ": r"\Sigma",
+    "Φ": r"\Phi",
+    "Ψ": r"\Psi",
+    "Δ": r"\Delta",
+    "Λ": r"\Lambda",
+    "∇": r"\nabla",
+    "∂": r"\partial",
+    "∑": r"\sum",
+    "∫": r"\int",
+    "√": r"\surd",
+    "∞": r"\infty",
+    "½": r"\tfrac12",
+    "·": r"\cdot",
+    "×": r"\times",
+    "±": r"\pm",
+    "−": "-",
+    "∘": r"\circ",
+    "→": r"\to",
+    "←": r"\leftarrow",
+    "⇔": r"\Leftrightarrow",
+    "≤": r"\le",
+    "≥": r"\ge",
+    "≠": r"\ne",
+    "≈": r"\approx",
+    "≪": r"\ll",
+    "≫": r"\gg",
+    "∈": r"\in",
+    "∝": r"\propto",
+    "⪯": r"\preceq",
+    "⪰": r"\succeq",
+    "≺": r"\prec",
+    "≻": r"\succ",
+    "⟂": r"\perp",
+    "⊥": r"\perp",
+    "⟨": r"\langle",
+    "⟩": r"\rangle",
+    "‖": r"\Vert",
+    "𝒜": r"\mathcal A",
+    "ℬ": r"\mathcal B",
+    "ℓ": r"\ell",
+    "ᵀ": r"^{\top}",
+    "⁻": "^{-}",
+    "⁺": "^{+}",
+    "ᵗ": "^{t}",
+    "ᵢ": "_{i}",
+    "ⱼ": "_{j}",
+    "ₜ": "_{t}",
+    "₊": "_{+}",
+    "₋": "_{-}",
+    "′": "'",
+    "★": r"\star",
+    "<": "<",
+    ">": ">",
+    "|": "|",
     **{c: f"^{{{k}}}" for k, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{c: f"_{{{k}}}" for k, c in enumerate("₀₁₂₃₄₅₆₇₈₉")},
 }
 _TEXT = {
-    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "–": "--", "—": "---", "…": r"\dots{}", "’": "'", "‘": "`",
-    "“": "``", "”": "''", "§": r"\S{}", "ß": r"\ss{}", "ø": r"\o{}", "Ø": r"\O{}", "ł": r"\l{}", "\u00a0": "~",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "’": "'",
+    "‘": "`",
+    "“": "``",
+    "”": "''",
+    "§": r"\S{}",
+    "ß": r"\ss{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "ł": r"\l{}",
+    "\u00a0": "~",
     "`": r"\textasciigrave{}",
 }
 _ACCENTS = {  # combining characters
-    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u030c": "v ", "\u0327": "c ",
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0308": '"',
+    "\u030c": "v ",
+    "\u0327": "c ",
 }
 _COMMANDS = {m for m in _MATH.values() if re.fullmatch(r"\\[A-Za-z]+", m)}
 
@@ -286,8 +402,11 @@ def document(d: Derivation) -> str:
     """
     chosen = ", ".join(f"{n} = {e}" for n, e in d.update.schedules.items())
     parts = [
-        _PREAMBLE + rf"\title{{Central flow of \texttt{{{text(d.rule.name)}}}}}", _BEGIN,
-        text(d.rule.doc), *([text(f"Schedules: {chosen}.")] if chosen else []), _NOTATION,
+        _PREAMBLE + rf"\title{{Central flow of \texttt{{{text(d.rule.name)}}}}}",
+        _BEGIN,
+        text(d.rule.doc),
+        *([text(f"Schedules: {chosen}.")] if chosen else []),
+        _NOTATION,
         r"\section*{Symbols}" + "\n" + _symbol_table(d),
         *(_section(d, k, step) for k, step in enumerate(d.steps, start=1)),
         "\\section*{Threshold}\n" + display(r"\lambda^{*}", d.threshold),

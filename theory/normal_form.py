@@ -139,7 +139,9 @@ def _compose(update: Update) -> dict[str, sp.Expr]:
             composed[equation.state] = equation.expr.xreplace({update.new(n): e for n, e in composed.items()})
     for name, expr in composed.items():
         if w in expr.free_symbols:
-            raise RuleRefused(f"the rule {update.rule.name!r} lets {name} depend on w: states may depend on states and the gradient only.")
+            raise RuleRefused(
+                f"the rule {update.rule.name!r} lets {name} depend on w: states may depend on states and the gradient only."
+            )
     return composed
 
 
@@ -159,16 +161,18 @@ def _gains(update: Update, filters: list[str], composed: dict[str, sp.Expr]) -> 
     frozen = _freeze(update, filters)
     old = [update.old(n) for n in filters]
     spectra = [sp.Symbol(f"Z_{n}") for n in filters]
-    rows = [composed[n].subs(frozen).xreplace({m: s / z for m, s in zip(old, spectra, strict=True)} | {g: 1}) - s
-            for n, s in zip(filters, spectra, strict=True)]
+    rows = [
+        composed[n].subs(frozen).xreplace({m: s / z for m, s in zip(old, spectra, strict=True)} | {g: 1}) - s
+        for n, s in zip(filters, spectra, strict=True)
+    ]
     solution = sp.solve(rows, spectra, dict=True)[0]
     return {n: sp.factor(simplify(solution[s])) for n, s in zip(filters, spectra, strict=True)}
 
 
-def _freeze(update: Update, filters: list[str]) -> dict[Quantity, Quantity]:
-    return {update.old(n): update.new(n) for n in update.states if n not in filters and not update.states[n].counter} | {
-        update.old(n): update.new(n) - 1 for n in update.states if update.states[n].counter
-    }
+def _freeze(update: Update, filters: list[str]) -> dict[Quantity, sp.Expr]:
+    return {
+        update.old(n): update.new(n) for n in update.states if n not in filters and not update.states[n].counter
+    } | {update.old(n): update.new(n) - 1 for n in update.states if update.states[n].counter}
 
 
 def _step_in_new_states(update: Update, filters: list[str]) -> sp.Expr:
@@ -186,27 +190,39 @@ def _step_in_new_states(update: Update, filters: list[str]) -> sp.Expr:
 def _decay(update: Update, step: sp.Expr) -> sp.Expr:
     gamma = simplify(-sp.diff(step, w))
     if w in gamma.free_symbols or shape_of(gamma) > Shape.SCALAR or g in gamma.free_symbols:
-        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: w enters its own step through {-gamma}, which must be one number −γ for all coordinates.")
+        raise RuleRefused(
+            f"the rule {update.rule.name!r} is not in normal form: w enters its own step through {-gamma}, which must be one number −γ for all coordinates."
+        )
     return gamma
 
 
-def _drive(update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, sp.Expr], composed: dict[str, sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
+def _drive(
+    update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, sp.Expr], composed: dict[str, sp.Expr]
+) -> tuple[sp.Expr, sp.Expr]:
     """DC gain of the step from g (= P⁻¹) and the transfer function normalised to F(1) = 1."""
     moved = [g, *(s(n) for n in filters for s in (update.old, update.new))]
     probes = [_ALONG_G, *(quantity(f"d{s.name}", s.shape) for s in moved[1:])]
     if not is_linear(drive, moved, probes):
         slope = simplify(drive)
         hint = "P may depend on accumulators only" if filters or shape_of(drive) else ""
-        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: the step {slope} is not linear in the gradient and the filter states{': ' + hint if hint else ''}.")
+        raise RuleRefused(
+            f"the rule {update.rule.name!r} is not in normal form: the step {slope} is not linear in the gradient and the filter states{': ' + hint if hint else ''}."
+        )
     if drive.atoms(sp.Function) and any(g in f.free_symbols for f in drive.atoms(sp.Function)):
-        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: one coordinate's step reads a reduction of the gradient, {drive}.")
+        raise RuleRefused(
+            f"the rule {update.rule.name!r} is not in normal form: one coordinate's step reads a reduction of the gradient, {drive}."
+        )
     signal = {g: 1} | {update.new(n): gains[n] for n in filters} | {update.old(n): gains[n] / z for n in filters}
     spectrum = -drive.xreplace(signal)
     dc = spectrum.subs(z, 1)
     dc = sp.factor(simplify(dc)) if filters else dc / g if dc.has(g) else dc
     if is_zero(dc):
-        raise RuleRefused(f"the rule {update.rule.name!r} takes no step along a constant gradient (DC gain 0): it has no preconditioner.")
+        raise RuleRefused(
+            f"the rule {update.rule.name!r} takes no step along a constant gradient (DC gain 0): it has no preconditioner."
+        )
     transfer = sp.factor(simplify(spectrum / dc))
     if shape_of(transfer) > Shape.SCALAR:
-        raise RuleRefused(f"the rule {update.rule.name!r} is not in normal form: its filter {transfer} differs between coordinates; one F for all is required.")
+        raise RuleRefused(
+            f"the rule {update.rule.name!r} is not in normal form: its filter {transfer} differs between coordinates; one F for all is required."
+        )
     return dc, transfer

@@ -30,15 +30,31 @@ class Projection:
 
     def step(self, step: Callable[..., Any]) -> Any:
         """Describe as a step of the chain."""
-        rate = r"-\lVert\dot w\rVert_P^2" if self.constant else r"-\lVert\dot w\rVert_P^2-\tfrac12\langle X,\lambda^*U^\top\dot PU\rangle"
-        energy = r"\tfrac{d}{dt}\left[L+\tfrac\gamma2\lVert w\rVert_P^2\right]" if self.constant else r"\tfrac{dL}{dt}+\gamma\langle w,P\dot w\rangle"
+        rate = (
+            r"-\lVert\dot w\rVert_P^2"
+            if self.constant
+            else r"-\lVert\dot w\rVert_P^2-\tfrac12\langle X,\lambda^*U^\top\dot PU\rangle"
+        )
+        energy = (
+            r"\tfrac{d}{dt}\left[L+\tfrac\gamma2\lVert w\rVert_P^2\right]"
+            if self.constant
+            else r"\tfrac{dL}{dt}+\gamma\langle w,P\dot w\rangle"
+        )
         why = (
             "P is constant: the flow is a projection in the P-metric, X = 2M with M its multiplier, and the loss falls."
             if self.constant
             else "P moves: the admissible set is affine, and the loss along the flow may rise through the second term."
         )
-        one = ((("one mode", r"\tfrac{dL}{dt}", self.descent),) if self.descent is not None else ())
-        return step("projection", "Projection form and progress", "section 6", why, (("progress", energy, rate), *one), (), self.checks)
+        one = (("one mode", r"\tfrac{dL}{dt}", self.descent),) if self.descent is not None else ()
+        return step(
+            "projection",
+            "Projection form and progress",
+            "section 6",
+            why,
+            (("progress", energy, rate), *one),
+            (),
+            self.checks,
+        )
 
 
 def project(form: NormalForm) -> Projection:
@@ -93,6 +109,3 @@ def _verified(checks: dict[str, bool]) -> dict[str, bool]:
     failed = [claim for claim, ok in checks.items() if not ok]
     assert not failed, f"SymPy does not confirm: {failed}"
     return checks
-
-
-

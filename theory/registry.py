@@ -48,13 +48,17 @@ def load_rule(name: str | Path | UpdateRule) -> UpdateRule:
     if name not in rules:
         close = difflib.get_close_matches(str(name), rules, n=1)
         hint = f"did you mean {close[0]!r}? Installed" if close else "Installed"
-        raise RuleRefused(f"there is no rule {str(name)!r}: {hint} are {', '.join(rules)}; a file is given by its path, ending in .py.")
+        raise RuleRefused(
+            f"there is no rule {str(name)!r}: {hint} are {', '.join(rules)}; a file is given by its path, ending in .py."
+        )
     return rules[str(name)]
 
 
 def _rule_in_file(path: Path) -> UpdateRule:
     if not path.is_file():
-        raise RuleRefused(f"there is no rule file {path}: give the path of a .py file, or the name of an installed rule.")
+        raise RuleRefused(
+            f"there is no rule file {path}: give the path of a .py file, or the name of an installed rule."
+        )
     spec = importlib.util.spec_from_file_location(f"rule_file_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import Any
 
 import sympy as sp
@@ -190,16 +191,28 @@ class _Recorder:
             raise AttributeError(name)
         if name not in self._values:
             known = ", ".join(sorted(self._values))
-            raise RuleRefused(f"{_place(self._rule)} reads s.{name}, which is not declared: declare it in @update_rule, or use one of {known}.")
+            raise RuleRefused(
+                f"{_place(self._rule)} reads s.{name}, which is not declared: declare it in @update_rule, or use one of {known}."
+            )
         return self._values[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
         place = _place(self._rule)
         if name not in self._rule.states and name != "w":
-            what = "a hyperparameter" if name in self._rule.hyper else "the gradient" if name == "g" else "not a declared state"
-            raise RuleRefused(f"{place} assigns s.{name}, which is {what}: assign only w and the declared states, and use a local variable for the rest.")
+            what = (
+                "a hyperparameter"
+                if name in self._rule.hyper
+                else "the gradient"
+                if name == "g"
+                else "not a declared state"
+            )
+            raise RuleRefused(
+                f"{place} assigns s.{name}, which is {what}: assign only w and the declared states, and use a local variable for the rest."
+            )
         if name in self._equations:
-            raise RuleRefused(f"{place} assigns s.{name} twice in one step: use a local variable for the intermediate value.")
+            raise RuleRefused(
+                f"{place} assigns s.{name} twice in one step: use a local variable for the intermediate value."
+            )
         expr = _as_expression(value, place, name)
         shape = Shape.PARAMETER if name == "w" else self._rule.states[name].shape
         if shape_of(expr) > shape:
@@ -216,7 +229,9 @@ def _as_expression(value: Any, place: str, name: str) -> sp.Expr:
     try:
         return sp.sympify(value, strict=True)
     except sp.SympifyError:
-        raise RuleRefused(f"{place} assigns {type(value).__name__} to s.{name}: it must be an expression in s.w, s.g, the states and the hyperparameters.") from None
+        raise RuleRefused(
+            f"{place} assigns {type(value).__name__} to s.{name}: it must be an expression in s.w, s.g, the states and the hyperparameters."
+        ) from None
 
 
 def _caller_line(depth: int) -> int:
@@ -225,7 +240,7 @@ def _caller_line(depth: int) -> int:
 
 def _place(rule: UpdateRule) -> str:
     """Where the user's function is now: rule name and line."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not rule.function.__code__:
         frame = frame.f_back
     line = f", line {frame.f_lineno}" if frame is not None else ""
@@ -258,17 +273,23 @@ class UpdateRule:
         Raises:
             RuleRefused: If the function does what a rule cannot do; the sentence names the line.
         """
-        options = {n: o.default for n, o in self.options.items()} | {n: v for n, v in choices.items() if n in self.options}
+        options = {n: o.default for n, o in self.options.items()} | {
+            n: v for n, v in choices.items() if n in self.options
+        }
         rule, schedules = self._scheduled({n: v for n, v in choices.items() if n not in self.options})
         recorder = _Recorder(rule, options, schedules)
         try:
             rule.function(recorder)
         except TypeError as error:
-            raise RuleRefused(f"{self._failing_line()} cannot be evaluated on symbols ({error}): branches on values, math.* and numpy functions do not fit; use theory's sqrt, exp, log.") from None
+            raise RuleRefused(
+                f"{self._failing_line()} cannot be evaluated on symbols ({error}): branches on values, math.* and numpy functions do not fit; use theory's sqrt, exp, log."
+            ) from None
         equations = dict(recorder._equations)
         missing = [n for n in ("w", *self.states) if n not in equations]
         if missing:
-            raise RuleRefused(f"the rule {self.name!r} never assigns s.{missing[0]}: every state and w need one assignment per step.")
+            raise RuleRefused(
+                f"the rule {self.name!r} never assigns s.{missing[0]}: every state and w need one assignment per step."
+            )
         if rule is not self:
             t = rule.states["t"].symbol("t")
             equations = {"t": Equation("t", t + 1, 0)} | equations
@@ -320,7 +341,9 @@ def parse_schedule(value: Any, t: Quantity, name: str) -> sp.Expr:
         expr = value(plain) if callable(value) and not isinstance(value, sp.Basic) else sp.sympify(value)
         expr = sp.nsimplify(sp.sympify(expr), rational=True)
     except (sp.SympifyError, TypeError, SyntaxError, AttributeError) as error:
-        raise RuleRefused(f"the schedule of {name} must be an expression in t such as \"0.02*exp(-t/100)\", got {value!r} ({error}).") from None
+        raise RuleRefused(
+            f'the schedule of {name} must be an expression in t such as "0.02*exp(-t/100)", got {value!r} ({error}).'
+        ) from None
     expr = expr.subs({s: t for s in expr.free_symbols if s.name == "t"})
     if expr.free_symbols - {t}:
         other = ", ".join(sorted(s.name for s in expr.free_symbols - {t}))
@@ -328,7 +351,9 @@ def parse_schedule(value: Any, t: Quantity, name: str) -> sp.Expr:
     return expr
 
 
-def update_rule(*, name: str | None = None, references: tuple[str, ...] = (), **declared: Hyper | State | Option) -> Callable[[Callable[[Any], None]], UpdateRule]:
+def update_rule(
+    *, name: str | None = None, references: tuple[str, ...] = (), **declared: Hyper | State | Option
+) -> Callable[[Callable[[Any], None]], UpdateRule]:
     """Turn a function of ``s`` into an UpdateRule; keyword arguments declare hyperparameters, states and options.
 
     Args:
@@ -344,13 +369,26 @@ def update_rule(*, name: str | None = None, references: tuple[str, ...] = (), **
     """
     for key, value in declared.items():
         if key in RESERVED:
-            raise RuleRefused(f"{key!r} is reserved for {RESERVED[key]}: declare the state or hyperparameter under another name.")
+            raise RuleRefused(
+                f"{key!r} is reserved for {RESERVED[key]}: declare the state or hyperparameter under another name."
+            )
         if not isinstance(value, Hyper | State | Option):
-            raise RuleRefused(f"{key!r} must be declared with hyper(), per_parameter(), per_block(), scalar(), counter() or option(), got {value!r}.")
+            raise RuleRefused(
+                f"{key!r} must be declared with hyper(), per_parameter(), per_block(), scalar(), counter() or option(), got {value!r}."
+            )
 
     def decorate(function: Callable[[Any], None]) -> UpdateRule:
-        kinds = ({k: v for k, v in declared.items() if isinstance(v, kind)} for kind in (Hyper, State, Option))
-        hypers, states, options = kinds
-        return UpdateRule(name or function.__name__, function, hypers, states, options, (function.__doc__ or "").strip(), references=references)
+        hypers = {k: v for k, v in declared.items() if isinstance(v, Hyper)}
+        states = {k: v for k, v in declared.items() if isinstance(v, State)}
+        options = {k: v for k, v in declared.items() if isinstance(v, Option)}
+        return UpdateRule(
+            name or function.__name__,
+            function,
+            hypers,
+            states,
+            options,
+            (function.__doc__ or "").strip(),
+            references=references,
+        )
 
     return decorate

@@ -69,12 +69,16 @@ def stability(form: NormalForm) -> Stability:
     """
     at_flip = sp.factor(form.transfer.subs(z, -1))
     if at_flip.is_nonpositive:
-        raise RuleRefused(f"the rule {form.update.rule.name!r} has no flip: F(−1) = {at_flip} is not positive, so no period-2 oscillation can arise.")
+        raise RuleRefused(
+            f"the rule {form.update.rule.name!r} has no flip: F(−1) = {at_flip} is not positive, so no period-2 oscillation can arise."
+        )
     threshold = sp.simplify((2 - form.gamma) / at_flip)
     numerator, denominator = sp.fraction(sp.together(form.transfer))
     polynomial = sp.Poly(sp.expand((z - 1 + form.gamma) * denominator + lam * numerator), z)
     if sp.gcd(sp.Poly(numerator, z), sp.Poly(denominator, z)).degree() > 0:
-        raise RuleRefused(f"the rule {form.update.rule.name!r} has a filter with a cancelled pole, {form.transfer}: an internal mode is invisible in F.")
+        raise RuleRefused(
+            f"the rule {form.update.rule.name!r} has a filter with a cancelled pole, {form.transfer}: an internal mode is invisible in F."
+        )
     conditions = hurwitz_conditions(polynomial.as_expr().subs(lam, _x * threshold)) + hurwitz_conditions(denominator)
     domains = {symbol: form.update.rule.hyper[name] for name, symbol in form.update.hyper.items()}
     return Stability(polynomial.as_expr(), threshold, conditions, all(is_positive(c, domains) for c in conditions))
@@ -97,7 +101,9 @@ def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
     # A polynomial and its negative have the same roots: the sign is fixed by χ(1), the value at s = 0.
     sign = -1 if (a[-1].subs(_x, sp.Rational(1, 2))).is_negative else 1
     a = [sign * c for c in a]
-    hurwitz = sp.Matrix(degree, degree, lambda i, j: a[2 * (j + 1) - (i + 1)] if 0 <= 2 * (j + 1) - (i + 1) <= degree else 0)
+    hurwitz = sp.Matrix(
+        degree, degree, lambda i, j: a[2 * (j + 1) - (i + 1)] if 0 <= 2 * (j + 1) - (i + 1) <= degree else 0
+    )
     return tuple(sp.factor(c) for c in [a[0], *(hurwitz[:k, :k].det() for k in range(1, degree + 1))])
 
 
@@ -122,7 +128,11 @@ def is_positive(expr: sp.Expr, domains: Mapping[sp.Symbol, Hyper]) -> bool:
         unit = symbol == _x or (domain is not None and (domain.lower, domain.upper) == (0, 1))
         mapped = mapped.subs(symbol, r / (1 + r) if unit else r)
     numerator, denominator = sp.fraction(sp.cancel(sp.together(mapped)))
-    return all(_positive_coefficients(p) or _positive_coefficients(-p) for p in (numerator, denominator)) and not sp.cancel(mapped).is_negative and _sample(mapped) > 0
+    return (
+        all(_positive_coefficients(p) or _positive_coefficients(-p) for p in (numerator, denominator))
+        and not sp.cancel(mapped).is_negative
+        and _sample(mapped) > 0
+    )
 
 
 def _positive_coefficients(expr: sp.Expr) -> bool:

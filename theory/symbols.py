@@ -75,7 +75,8 @@ class Reduction(sp.Function):
         given, arg = arg, sp.expand(arg)
         if arg.is_Add:
             return sp.Add(*[cls(term) for term in arg.args])
-        outer, inner = [], []
+        outer: list[sp.Expr] = []
+        inner: list[sp.Expr] = []
         for factor in sp.Mul.make_args(arg):
             (outer if shape_of(factor) <= cls.shape else inner).append(factor)
         if arg.is_zero:
@@ -85,7 +86,9 @@ class Reduction(sp.Function):
         return None if arg == given else cls(arg, evaluate=False)
 
     def _eval_derivative(self, s: sp.Symbol) -> sp.Expr:
-        assert shape_of(s) <= type(self).shape, "differentiate along a direction (calculus.directional), not by a coordinate"
+        assert shape_of(s) <= type(self).shape, (
+            "differentiate along a direction (calculus.directional), not by a coordinate"
+        )
         return type(self)(sp.diff(self.args[0], s))
 
     def _eval_is_real(self) -> bool | None:
@@ -151,6 +154,7 @@ CATALOGUE: dict[str, Entry] = {
     "t": Entry("t", "step counter"),
 }
 
+
 def latex_name(code: str) -> str:
     """LaTeX of a code name: from the catalogue, or spelled from the name itself."""
     if code.endswith("_next"):
@@ -164,7 +168,9 @@ def latex_name(code: str) -> str:
 
 def hyper_symbol(code: str, *, positive: bool, nonnegative: bool) -> Quantity:
     """A hyperparameter's symbol, with the sign that its domain implies."""
-    return quantity(code, Shape.SCALAR, **({"positive": True} if positive else {"nonnegative": True} if nonnegative else {}))
+    return quantity(
+        code, Shape.SCALAR, **({"positive": True} if positive else {"nonnegative": True} if nonnegative else {})
+    )
 
 
 def _vector(code: str, **assumptions: bool) -> Quantity:
@@ -175,11 +181,20 @@ def _scalar(code: str, **assumptions: bool) -> Quantity:
     return quantity(code, Shape.SCALAR, **assumptions)
 
 
-w, g, y, y2, q, u, v, T, gradS, wdot, Pdot = map(_vector, ("w", "g", "y", "y2", "q", "u", "v", "T", "gradS", "wdot", "Pdot"))
+w, g, y, y2, q, u, v, T, gradS, wdot, Pdot = map(
+    _vector, ("w", "g", "y", "y2", "q", "u", "v", "T", "gradS", "wdot", "Pdot")
+)
 HSH, Sigma = _vector("HSH", nonnegative=True), _vector("Sigma", nonnegative=True)
 P_diagonal = _vector("P", positive=True)
-X, S, sigma2, h, lam = (_scalar(c, **a) for c, a in (
-    ("X", {"nonnegative": True}), ("S", {"positive": True}), ("sigma2", {"nonnegative": True}), ("h", {"positive": True}), ("lam", {"positive": True}),
-))
+X, S, sigma2, h, lam = (
+    _scalar(c, **a)
+    for c, a in (
+        ("X", {"nonnegative": True}),
+        ("S", {"positive": True}),
+        ("sigma2", {"nonnegative": True}),
+        ("h", {"positive": True}),
+        ("lam", {"positive": True}),
+    )
+)
 epsilon = _scalar("epsilon_")
 z = sp.Symbol("z")

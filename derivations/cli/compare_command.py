@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from derivations.cli.output import show_table
 
 if TYPE_CHECKING:
-    from numerics.metrics import Summary
+    from numerics.summary import Summary
 
 
 def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:

@@ -16,9 +16,6 @@ from derivations.cli.refusal import CommandRefused
 if TYPE_CHECKING:
     from numerics.records import Run
 
-GD_LR = 0.6
-SCALAR_RMSPROP_LR = 0.5
-SCALAR_RMSPROP_BETA2 = 0.99
 KICK = 1e-3
 SEED = 0
 MARKER = "demo.txt"  # says that a folder is the demonstration's own, and may be replaced by it
@@ -39,23 +36,25 @@ class Experiment:
 EXPERIMENTS = (
     Experiment(
         "gd",
-        {"lr": GD_LR},
-        steps=250,
+        {"lr": 0.354},
+        steps=200,
+        warm_start=45,
         kick=KICK,
         sentence="One step size for everything: the sharpness itself is held at 2/lr.",
     ),
     Experiment(
         "scalar_rmsprop",
-        {"lr": SCALAR_RMSPROP_LR, "beta2": SCALAR_RMSPROP_BETA2, "eps": 0.0},
-        steps=250,
+        {"lr": 0.3, "beta2": 0.99, "eps": 1e-6},
+        steps=200,
+        warm_start=64,
         kick=KICK,
         sentence="The step size follows the gradient's norm, and so the oscillation regulates it.",
     ),
     Experiment(
         "rmsprop",
-        {"lr": 0.004, "beta2": 0.99, "eps": 1e-6},
-        steps=250,
-        warm_start=10,
+        {"lr": 0.002, "beta2": 0.99, "eps": 1e-6},
+        steps=200,
+        warm_start=60,
         sentence="One step size per parameter: the preconditioned Hessian is held at the threshold.",
     ),
 )

@@ -42,7 +42,7 @@ def report(run: Run, folder: Path, derivation: Derivation | None) -> Path:
     Args:
         run: the records.
         folder: the run directory.
-        derivation: of the rule; None leaves the equations out.
+        derivation: of the rule, for the equations; None says where to get them.
 
     Returns:
         The path of the page.

@@ -14,6 +14,10 @@ from derivations.report.figures import Drawing, draw_figures
 from numerics.records import Run
 from theory import Derivation
 
+NO_DERIVATION = (
+    '<p class="note">The rule of this run was not found. <code>centralflow report RUN --rule FILE.py</code> '
+    "names the file that declares it.</p>"
+)
 KEY_FIGURES = ("predicted loss, relative error", "deviation explained, last step of E")
 
 
@@ -22,7 +26,7 @@ def report_html(run: Run, derivation: Derivation | None = None, drawings: Sequen
 
     Args:
         run: its records.
-        derivation: of the rule that was run, for the equations; None leaves them out.
+        derivation: of the rule that was run, for the equations; None says where to get them.
         drawings: the figures, where they have been drawn already.
     """
     title = f"{rule_name(run)} and its central flow"
@@ -35,8 +39,8 @@ def report_html(run: Run, derivation: Derivation | None = None, drawings: Sequen
         *(_section(d.stem, d.title, figure_html(d)) for d in figures),
         _section("assumptions", "Assumptions", _assumptions(run, derivation)),
     ]
-    if derivation is not None:
-        parts.append(_section("derivation", "Derivation", derivation_html(derivation)))
+    equations = NO_DERIVATION if derivation is None else derivation_html(derivation)
+    parts.append(_section("derivation", "Derivation", equations))
     parts.append(_section("settings", "Settings and versions", _settings(run)))
     return page_html(title, parts)
 
@@ -108,7 +112,7 @@ def _lead(run: Run) -> str:
 def _warnings(run: Run) -> Iterable[str]:
     if not run.complete:
         yield (
-            f'<p class="warning">This run is not complete: {escape(run.progress)}. '
+            f'<p class="warning">{_ending(run)}: {escape(run.progress)}. '
             "Everything below is about the steps recorded so far.</p>"
         )
     stopped = run.manifest.get("stopped")
@@ -118,6 +122,13 @@ def _warnings(run: Run) -> Iterable[str]:
             for name, reason in stopped.items()
         )
     yield from (f'<p class="warning">{escape(str(warning))}</p>' for warning in run.warnings)
+
+
+def _ending(run: Run) -> str:
+    reason = run.manifest.get("reason")
+    if run.interrupted:
+        return "This run was interrupted before its end"
+    return f"This run failed ({escape(str(reason))})" if reason else "This run is not complete"
 
 
 def _section(anchor: str, title: str, content: str) -> str:

@@ -23,7 +23,7 @@ def write_report(
     Args:
         run: the records.
         folder: where to write, usually the run directory.
-        derivation: of the rule; None leaves the equations out.
+        derivation: of the rule, for the equations; None says where to get them.
         drawings: the figures, where they have been drawn already.
 
     Returns:
@@ -59,6 +59,7 @@ def derivation_of(run: Run) -> Derivation | None:
     hyper: Any = config.get("hyper")
     choices = {n: v for n, v in hyper.items() if isinstance(v, bool | str)} if isinstance(hyper, Mapping) else {}
     try:
-        return derive(config["rule"], **choices)
+        found = derive(config.get("rule_file") or config["rule"], **choices)
     except RuleRefused:
         return None
+    return found if found.rule.name == config["rule"] else None  # the file may hold another rule by now

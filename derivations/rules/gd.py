@@ -6,7 +6,9 @@ from theory.symbols import Total, g, gradS
 
 @update_rule(
     lr=hyper("(0, oo)"),
-    references=("Cohen, Damian, Talwalkar, Kolter, Lee: Understanding Optimization in Deep Learning with Central Flows, ICLR 2025.",),
+    references=(
+        "Cohen, Damian, Talwalkar, Kolter, Lee: Understanding Optimization in Deep Learning with Central Flows, ICLR 2025.",
+    ),
 )
 def gd(s):
     """Gradient descent, as torch.optim.SGD without momentum."""

@@ -11,7 +11,9 @@ from theory.symbols import HSH, S, Total, g, gradS
     nu=scalar(nonnegative=True),
     t=counter(),
     bias_correction=option(False),
-    references=("Cohen, Damian, Talwalkar, Kolter, Lee: Understanding Optimization in Deep Learning with Central Flows, ICLR 2025.",),
+    references=(
+        "Cohen, Damian, Talwalkar, Kolter, Lee: Understanding Optimization in Deep Learning with Central Flows, ICLR 2025.",
+    ),
 )
 def scalar_rmsprop(s):
     """Scalar RMSProp: the step size adapts to the gradient's norm."""

@@ -54,7 +54,17 @@ class Oscillation:
 class AveragedFlow:
     """The stable flow (``oscillates=False``) or the central flow."""
 
-    def __init__(self, context: Context, w: Tensor, states: States, *, oscillates: bool, substeps: int = 1, fast: float = FAST, cross_term: bool = False) -> None:
+    def __init__(
+        self,
+        context: Context,
+        w: Tensor,
+        states: States,
+        *,
+        oscillates: bool,
+        substeps: int = 1,
+        fast: float = FAST,
+        cross_term: bool = False,
+    ) -> None:
         self.name = "central" if oscillates else "stable"
         self.context, self.w, self.oscillates, self.substeps, self.fast = context, w, oscillates, substeps, fast
         self.cross_term = cross_term  # keep g∘∇⟨H,Σ⟩ in E[∇L∇Lᵀ] (T5)
@@ -96,13 +106,19 @@ class AveragedFlow:
         smooth = propagator.displace(velocity) + propagator.extrapolate(self.w, velocity, self._history)
         now, status = self._close(modes, U, T, P, threshold, a, local, smooth, propagator, h)
         clock.append(time.perf_counter())
-        row = self._row(local, a, P, modes, threshold, now) | _cost(clock) | {"sdcp_status": status, "complete": float(modes.complete)}
+        row = (
+            self._row(local, a, P, modes, threshold, now)
+            | _cost(clock)
+            | {"sdcp_status": status, "complete": float(modes.complete)}
+        )
         push = propagator.displace(self.context.rule.f.velocity_X(a, now.curvature_gradient)) if k else 0.0
         self._history = History(self.w, velocity)
         self.w = (self.w + smooth + push).detach()
         self.before, self._last, self._fresh = a, now, False
         if not bool(torch.isfinite(self.w).all()):
-            raise ProcessStopped(f"the {self.name} flow left the finite numbers; lower the learning rate or start later")
+            raise ProcessStopped(
+                f"the {self.name} flow left the finite numbers; lower the learning rate or start later"
+            )
         return row
 
     def _updated(self, g: Tensor, h: float) -> States:
@@ -110,14 +126,22 @@ class AveragedFlow:
         f = self.context.rule.f
         if self._fresh:
             return _vectors(f.accumulator_map(self.before, g), self.before)
-        rate = [r + x for r, x in zip(f.accumulator_rate(self.before, g), self._oscillating_rate(self.before, g, self._last), strict=True)]
+        rate = [
+            r + x
+            for r, x in zip(
+                f.accumulator_rate(self.before, g), self._oscillating_rate(self.before, g, self._last), strict=True
+            )
+        ]
         change = f.implicit(self.before, g, rate, h)
         return tuple(b + c for b, c in zip(self.before, _vectors(change, self.before), strict=True))
 
     def _oscillating_rate(self, a: States, g: Tensor, o: Oscillation) -> list[Any]:
         if not o.X.numel():
             return [0.0] * len(a)
-        return [torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0 for r in self._rate_per_pair(a, g, o.y, o.T)]
+        return [
+            torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0
+            for r in self._rate_per_pair(a, g, o.y, o.T)
+        ]
 
     def _rate_per_pair(self, a: States, g: Tensor, y: Tensor, T: Tensor) -> list[Any]:
         """Accumulators' rates per unit of X on each pair of modes."""
@@ -127,7 +151,19 @@ class AveragedFlow:
             return list(rates)
         return [r + c for r, c in zip(rates, f.accumulator_rate_cross(a, g, T), strict=True)]
 
-    def _close(self, modes: Modes, U: Tensor, T: Tensor, P: Tensor, threshold: float, a: States, local: LocalDerivatives, smooth: Tensor, propagator: Propagator, h: float) -> tuple[Oscillation, float]:
+    def _close(
+        self,
+        modes: Modes,
+        U: Tensor,
+        T: Tensor,
+        P: Tensor,
+        threshold: float,
+        a: States,
+        local: LocalDerivatives,
+        smooth: Tensor,
+        propagator: Propagator,
+        h: float,
+    ) -> tuple[Oscillation, float]:
         """Solve (T11) for the covariance that keeps the margin at the end of the step; status 0 where it was optimal."""
         k = U.shape[1]
         if not k:
@@ -141,14 +177,18 @@ class AveragedFlow:
         A = torch.diag(_relaxed(threshold - modes.values[:k], threshold)) - (flat @ smooth).reshape(k, k)
         B = -(flat @ per_X.T)
         drift = f.implicit(a, g, f.accumulator_rate(a, g), h)
-        A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(k, k)
+        A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(
+            k, k
+        )
         A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, g))) * torch.eye(k, dtype=A.dtype, device=A.device)
         change = f.implicit(a, g, self._rate_per_pair(a, g, y, T), h)
         P_X = f.preconditioner_rate(a, [h * _tensor(c, g) for c in change])
         B = B + threshold * self._margin(pairs, P_X)
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
         if solution.status == "unsolvable":
-            raise ProcessStopped(f"the {self.name} flow has no solution: no oscillation covariance keeps the {k} critical modes inside the stable set")
+            raise ProcessStopped(
+                f"the {self.name} flow has no solution: no oscillation covariance keeps the {k} critical modes inside the stable set"
+            )
         return Oscillation(U, T, to_tensor(solution.X, U), y), {"optimal": 0.0, "inaccurate": 1.0}[solution.status]
 
     def _margin(self, pairs: Tensor, P_rate: Any) -> Tensor:
@@ -157,10 +197,14 @@ class AveragedFlow:
             return pairs.new_zeros(len(pairs), 1)
         vectors = P_rate.reshape(-1, P_rate.shape[-1])
         if vectors.shape[-1] == len(self.context.rule.blocks) != pairs.shape[-1]:
-            vectors = torch.repeat_interleave(vectors, torch.tensor(self.context.rule.blocks, device=pairs.device), dim=-1)
+            vectors = torch.repeat_interleave(
+                vectors, torch.tensor(self.context.rule.blocks, device=pairs.device), dim=-1
+            )
         return pairs @ vectors.expand(-1, pairs.shape[-1]).T
 
-    def _row(self, local: LocalDerivatives, a: States, P: Tensor, modes: Modes, threshold: float, now: Oscillation) -> Row:
+    def _row(
+        self, local: LocalDerivatives, a: States, P: Tensor, modes: Modes, threshold: float, now: Oscillation
+    ) -> Row:
         loss, g = float(local.loss), local.grad
         mean = g + now.curvature_gradient / 2
         D, Q = torch.linalg.eigh(now.X)
@@ -189,7 +233,10 @@ class AveragedFlow:
         """See Process."""
         last, h = self._last, self._history
         return {
-            "w": self.w, "before": list(self.before), "fresh": int(self._fresh), "tracker": self._tracker.state(),
+            "w": self.w,
+            "before": list(self.before),
+            "fresh": int(self._fresh),
+            "tracker": self._tracker.state(),
             "history": None if h is None else {"w": h.w, "velocity": h.velocity},
             "last": {"U": last.U, "T": last.T, "X": last.X, "y": last.y},
         }
@@ -212,11 +259,16 @@ def _tensor(x: Any, like: Tensor) -> Tensor:
 
 
 def _vectors(values: Any, like: States) -> States:
-    return tuple(_tensor(v, b).expand_as(b) if not isinstance(v, Tensor) or v.shape != b.shape else v for v, b in zip(values, like, strict=True))
+    return tuple(
+        _tensor(v, b).expand_as(b) if not isinstance(v, Tensor) or v.shape != b.shape else v
+        for v, b in zip(values, like, strict=True)
+    )
 
 
 def _cost(clock: list[float]) -> Row:
     """Time per phase in gradients; the first phase is one gradient, with its graph."""
     grad = clock[1] - clock[0]
-    phases = dict(zip(("grad", "eig", "third", "sdcp"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True))
+    phases = dict(
+        zip(("grad", "eig", "third", "sdcp"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True)
+    )
     return {f"cost/{k}": v / grad for k, v in phases.items()} | {"cost/total": (clock[-1] - clock[0]) / grad}

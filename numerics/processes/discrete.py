@@ -41,14 +41,16 @@ class Discrete:
         loss = float(local.loss)
         self._start_loss = loss if self._start_loss is None else self._start_loss
         if loss > DIVERGED * max(self._start_loss, 1e-3):
-            raise ProcessStopped(f"training diverged: the loss rose from {self._start_loss:.4g} to {loss:.4g}; lower the learning rate")
+            raise ProcessStopped(
+                f"training diverged: the loss rose from {self._start_loss:.4g} to {loss:.4g}; lower the learning rate"
+            )
         w_next, states = rule.f.step(self.w, local.grad, self.states)
         if not bool(torch.isfinite(w_next).all()):
             raise ProcessStopped("training diverged: the weights are no longer finite; lower the learning rate")
         a = rule.select(states)
         threshold = float(rule.f.threshold(a))
         modes = self._tracker.track(local.hessian_product, self.context.preconditioner(a), 0.9 * threshold)
-        row = {"loss": loss, "gradient_norm2": float(local.grad @ local.grad)} | spectrum_row(modes, threshold)
+        row: Row = {"loss": loss, "gradient_norm2": float(local.grad @ local.grad)} | spectrum_row(modes, threshold)
         row |= states_row(rule, a, rule.accumulators, self.context.keep_weights)
         if self.context.keep_weights:
             row["weights_series"] = self.w
@@ -62,7 +64,14 @@ class Discrete:
 
     def state(self) -> Mapping[str, Any]:
         """See Process."""
-        return {"w": self.w, "previous": self.previous, "current": self.current, "states": list(self.states), "start": self._start_loss, "tracker": self._tracker.state()}
+        return {
+            "w": self.w,
+            "previous": self.previous,
+            "current": self.current,
+            "states": list(self.states),
+            "start": self._start_loss,
+            "tracker": self._tracker.state(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See Process."""
@@ -70,4 +79,3 @@ class Discrete:
         self.states = self.used = tuple(state["states"])
         self._start_loss = None if state["start"] is None else float(state["start"])
         self._tracker.restore(state["tracker"])
-

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
-
 from numerics.processes.discrete import Discrete
 from numerics.processes.process import Context, Row, spectrum_row, tracker
 
@@ -36,7 +34,9 @@ class Midpoint:
         a = rule.select(d.used)
         threshold = float(rule.f.threshold(a))
         modes = self._tracker.track(local.hessian_product, self.context.preconditioner(a), 0.9 * threshold)
-        row = {"loss": float(local.loss), "gradient_norm2": float(local.grad @ local.grad)} | spectrum_row(modes, threshold)
+        row: Row = {"loss": float(local.loss), "gradient_norm2": float(local.grad @ local.grad)} | spectrum_row(
+            modes, threshold
+        )
         if self.context.keep_weights:
             row["weights_series"] = self.w
         return row
@@ -53,5 +53,3 @@ class Midpoint:
         """See Process."""
         self.w, self._first = state["w"], bool(int(state["first"]))
         self._tracker.restore(state["tracker"])
-
-

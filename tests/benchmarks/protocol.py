@@ -4,8 +4,8 @@ r"""The prediction table: a protocol fixed before its seeds are run, every run p
 
 Data: digits rows 0–299, pixels/16. Network: 64-24-24-10 GELU, ½‖f − y‖² averaged over examples, torch's default initialisation.
 
-GD and scalar RMSProp: the learning rate is the largest on the grid 2^(−k/2) for which the stable flow of seed 0, from the
-initialisation, first reaches λ* between steps 40 and 100 (`--choose-lr` searches). Each seed starts on the step before its discrete run's
+GD and scalar RMSProp: the learning rate is the largest on the grid 2^(−k/2) for which the stable flow of seed 0, once inside the stable
+set, leaves it between steps 40 and 100 (`--choose-lr` searches). Each seed starts on the step before its discrete run's
 top eigenvalue reaches 0.95 λ*, with a kick of 1e-3, so that all processes start inside the stable set and the kick is
 still alive when the oscillation begins. RMSProp has no such learning rate: from ν = 0 its first steps lie outside the stable set
 at any useful one. It starts after 60 steps, when ν has filled, at the largest of 0.004, 0.002, 0.001 whose top eigenvalue there is within
@@ -53,7 +53,10 @@ def edge_step(rule, hyper, seed, fraction=START, limit=200):
         w_next, states_next = lowered.f.step(w, local.grad, states)
         a = lowered.select(states_next)
         threshold = float(lowered.f.threshold(a))
-        ratio = float(tracker.track(local.hessian_product, context.preconditioner(a), 0.9 * threshold).values[0]) / threshold
+        ratio = (
+            float(tracker.track(local.hessian_product, context.preconditioner(a), 0.9 * threshold).values[0])
+            / threshold
+        )
         if ratio >= fraction and below:
             return t - 1
         below |= ratio < fraction
@@ -66,8 +69,10 @@ def choose_lr(rule):
     for k in range(11):
         lr = 2 ** (-k / 2)
         run = simulate(problem_of(0), rule, HYPER[rule] | {"lr": lr}, REACH[1], processes=("stable",), check=False)
-        outside = np.flatnonzero(run["stable"].eigenvalues[:, 0] >= run["stable"].threshold)
-        first = int(outside[0]) if len(outside) else None
+        ratio = run["stable"].eigenvalues[:, 0] / run["stable"].threshold
+        inside = int(np.argmax(ratio < 1)) if (ratio < 1).any() else REACH[1]
+        outside = np.flatnonzero(ratio[inside:] >= 1)
+        first = inside + int(outside[0]) if len(outside) else None
         print(f"{rule:15s} lr 2^-{k / 2:<4} stable flow reaches λ* at step {first}", flush=True)
         if first is not None and first >= REACH[0]:
             return lr
@@ -117,10 +122,23 @@ def one_seed(rule, hyper, seed):
     problem = problem_of(seed)
     lowered = lower(derive(rule).emitted, hyper, problem.blocks, problem.w0)
     context = Context(problem, lowered, True, 0)
-    runs = {s: simulate(problem, rule, hyper, STEPS, warm_start=start, kick=s * KICK, seed=seed, check=False) for s in SIGNS[rule]}
+    runs = {
+        s: simulate(problem, rule, hyper, STEPS, warm_start=start, kick=s * KICK, seed=seed, check=False)
+        for s in SIGNS[rule]
+    }
     spread, one = float("nan"), runs[SIGNS[rule][0]]["discrete"]
     if "nu" in one.states_series:
-        near = simulate(problem, rule, hyper, STEPS, warm_start=start, kick=SIGNS[rule][0] * KICK + 1e-6, seed=seed, processes=("discrete",), check=False)
+        near = simulate(
+            problem,
+            rule,
+            hyper,
+            STEPS,
+            warm_start=start,
+            kick=SIGNS[rule][0] * KICK + 1e-6,
+            seed=seed,
+            processes=("discrete",),
+            check=False,
+        )
         a, b = (smooth(r.states_series["nu"].reshape(STEPS, -1)) for r in (one, near["discrete"]))
         spread = float(np.mean(np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)))
     return [_row(r, seed, s, start, spread, critical_error(r, problem, lowered, context)) for s, r in runs.items()]
@@ -134,13 +152,33 @@ def _row(run, seed, sign, start, spread, eigenvalue):
         return float(text) if text else float("nan")
 
     row = Row(
-        seed, sign, start, figure("predicted loss, relative error"), figure("predicted loss, relative error", 1),
-        figure("deviation explained, last step of E"), figure("deviation explained, least in 2nd half of E"),
-        figure("distance to the smoothed weights, last step of E"), figure("distance to the smoothed weights, last step of E", 1),
-        figure("oscillation variance, predicted / measured"), figure("state, relative error, nu"), spread,
-        int(run["central"].critical.max()), int(figure("onset delay, steps") if shown.get("onset delay, steps", ("",))[0] else -1), eigenvalue,
+        seed,
+        sign,
+        start,
+        figure("predicted loss, relative error"),
+        figure("predicted loss, relative error", 1),
+        figure("deviation explained, last step of E"),
+        figure("deviation explained, least in 2nd half of E"),
+        figure("distance to the smoothed weights, last step of E"),
+        figure("distance to the smoothed weights, last step of E", 1),
+        figure("oscillation variance, predicted / measured"),
+        figure("state, relative error, nu"),
+        spread,
+        int(run["central"].critical.max()),
+        int(figure("onset delay, steps") if shown.get("onset delay, steps", ("",))[0] else -1),
+        eigenvalue,
     )
-    print("  ".join(f"{v:+d}" if k == "sign" else f"{v:{6 if isinstance(v, int) else 9}.4g}" if isinstance(v, float) else f"{v:6d}" for k, v in vars(row).items()), flush=True)
+    print(
+        "  ".join(
+            f"{v:+d}"
+            if k == "sign"
+            else f"{v:{6 if isinstance(v, int) else 9}.4g}"
+            if isinstance(v, float)
+            else f"{v:6d}"
+            for k, v in vars(row).items()
+        ),
+        flush=True,
+    )
     return row
 
 
@@ -157,11 +195,25 @@ def main():
             continue
         hyper = HYPER[rule] | {"lr": LR[rule]}
         print(f"\n{rule} {hyper}, {STEPS} steps from {START} λ*, kick {KICK}")
-        print("  ".join(f"{k[:9]:>6}" if k in ("seed", "sign", "start", "modes", "onset") else f"{k[:9]:>9}" for k in Row.__annotations__))
+        print(
+            "  ".join(
+                f"{k[:9]:>6}" if k in ("seed", "sign", "start", "modes", "onset") else f"{k[:9]:>9}"
+                for k in Row.__annotations__
+            )
+        )
         rows = [row for seed in arguments.seeds for row in one_seed(rule, hyper, seed)]
         if rows:
-            print("median  " + "  ".join(f"{k} {np.nanmedian([getattr(r, k) for r in rows]):.4g}" for k in Row.__annotations__ if k not in ("seed", "sign")))
-            print(f"worst explained {min(r.explained for r in rows):.4g}, worst eigenvalue error {max(r.eigenvalue for r in rows):.2e}")
+            print(
+                "median  "
+                + "  ".join(
+                    f"{k} {np.nanmedian([getattr(r, k) for r in rows]):.4g}"
+                    for k in Row.__annotations__
+                    if k not in ("seed", "sign")
+                )
+            )
+            print(
+                f"worst explained {min(r.explained for r in rows):.4g}, worst eigenvalue error {max(r.eigenvalue for r in rows):.2e}"
+            )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from derivations.cli import demo
 from derivations.cli.refusal import CommandRefused
 from derivations.report import derivation_of, report_html
 from numerics.records import ProcessRecord, Run
+from numerics.run_directory import RunDirectory
 
 
 class Page(HTMLParser):
@@ -64,6 +65,18 @@ def test_report_of_a_half_written_run_says_how_far_it_got(cli, recorded):
     code, out, _ = cli("report", folder)
     assert code == 0 and "30 of 80 steps" in out
     assert "30 of 80 steps" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("KeyboardInterrupt: ", "interrupted"), ("ValueError: a <b>", "failed (ValueError: a <b>)")]
+)
+def test_report_says_in_words_how_a_run_ended(cli, tmp_path, reason, said):
+    directory = RunDirectory.create(tmp_path / "run", {"config": {"rule": "gd", "hyper": {}, "steps": 9}})
+    directory.append("discrete", {"loss": 1.0})
+    directory.fail(reason)
+    code, out, _ = cli("report", tmp_path / "run")
+    assert code == 0 and f"1 of 9 steps, {said.split()[0]}" in out
+    assert f"This run {'was ' * (said == 'interrupted')}{said}" in Page((tmp_path / "run/report.html").read_text()).text
 
 
 def test_a_report_is_reproducible(recorded):
@@ -127,3 +140,36 @@ def test_the_demo_runs(cli, tmp_path):
     for rule in ("gd", "scalar_rmsprop", "rmsprop"):
         assert f"../demo-{rule}/report.html" in page.links
         assert (tmp_path / f"demo-{rule}" / "report.html").exists()
+
+
+def test_a_run_of_an_unknown_rule_says_how_to_get_its_equations():
+    page = report_html(Run({}, {"config": {"rule": "mine"}}))
+    assert "--rule FILE.py" in page and "<math" not in page
+
+
+def test_report_takes_the_rule_from_the_command_line(cli, recorded):
+    folder = recorded("a", rows=40)
+
+    def reported(*arguments):
+        assert cli("report", folder, *arguments)[0] == 0
+        return Page((folder / "report.html").read_text()).text
+
+    assert "accumulator nu" in reported()
+    assert "accumulator nu" not in reported("--rule", "gd")
+
+
+def test_the_equations_of_a_rule_file_come_from_the_file(tmp_path):
+    file = tmp_path / "mine.py"
+    source = (
+        "from theory import hyper, update_rule\n\n\n"
+        "@update_rule(lr=hyper('(0, oo)'))\n"
+        "def mine(s):\n    s.w = s.w - s.lr * s.g / 2\n"
+    )
+    file.write_text(source)
+    run = Run({}, {"config": {"rule": "mine", "rule_file": str(file), "hyper": {"lr": 0.1}}})
+    found = derivation_of(run)
+    assert found is not None and found.rule.name == "mine"
+    file.write_text(source.replace("mine", "other"))
+    assert derivation_of(run) is None
+    file.unlink()
+    assert derivation_of(run) is None

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from numerics import metrics
+from numerics import summary as summary_module
 from numerics.metrics import (
-    Summary,
     deviation_explained,
     edge_window,
     onset_delay,
@@ -16,11 +16,11 @@ from numerics.metrics import (
     predicted_loss_error,
     smooth,
     state_error,
-    summarise,
     variance_ratio,
 )
 from numerics.records import Run
 from numerics.run_directory import MemoryRecords
+from numerics.summary import Summary, summarise
 
 T, N, FIRST = 90, 6, 20
 E = slice(FIRST, T - 24)
@@ -235,10 +235,10 @@ def test_summary_as_rows_and_json():
     assert rows["edge E: first step, stop"] == ["20, 66", "", ""]
     assert rows["state, relative error, nu"] == ["0.1", "0.5", ""]
     assert json.loads(json.dumps(summary.as_dict(), allow_nan=False))["edge"] == [20, 66]
-    shown = {name for _, *names in metrics._TABLE for name in names}
+    shown = {name for _, *names in summary_module._TABLE for name in names}
     figures = set(Summary.__dataclass_fields__) - {"steps", "complete", "reasons"}
     assert shown - {None} == figures, "every figure is in the table"
-    assert {name for names, _ in metrics._FIGURES for name in names} == figures, "every figure is computed"
+    assert {name for names, _ in summary_module._FIGURES for name in names} == figures, "every figure is computed"
 
 
 def test_never_at_the_edge():

@@ -8,23 +8,9 @@ import torch
 
 from numerics import InputRefused, Problem, simulate
 from numerics.lowered import lower
+from tests.numerics.problems import small_problem
 from tests.theory.own_rule import own_rule
 from theory import RuleRefused, derive
-
-
-def small_problem(seed=0, n=24, width=6):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, 4, generator=generator, dtype=torch.float64)
-    y = torch.randn(n, 1, generator=generator, dtype=torch.float64)
-    shapes = [(width, 4), (width,), (1, width)]
-    sizes = [int(np.prod(s)) for s in shapes]
-
-    def loss(w):
-        W, b, v = (p.reshape(s) for p, s in zip(w.split(sizes), shapes, strict=True))
-        return 0.5 * ((torch.tanh(x @ W.T + b) @ v.T - y) ** 2).sum(1).mean()
-
-    return Problem(loss, 0.7 * torch.randn(sum(sizes), generator=generator, dtype=torch.float64), blocks=sizes)
-
 
 SETTINGS = {
     "gd": dict(lr=0.9),
@@ -78,11 +64,18 @@ def test_accumulators_match_the_brute_force_average_over_signs(rule, hyper):
     errors = []
     for size in (1e-2, 1e-1):
         step = size * y
-        brute = [(p + m) / 2 for p, m in zip(lowered.f.accumulator_map(a, g + step), lowered.f.accumulator_map(a, g - step), strict=True)]
+        brute = [
+            (p + m) / 2
+            for p, m in zip(lowered.f.accumulator_map(a, g + step), lowered.f.accumulator_map(a, g - step), strict=True)
+        ]
         mean, rate = lowered.f.accumulator_map(a, g), lowered.f.accumulator_rate_X(a, g, step, step)
         # (T7): rate = (∂f/∂a)⁻¹ × the oscillation's part of the map
         slope = lowered.f.memory(a, g)
-        errors.append(max(float(torch.as_tensor(b - m - slope * r).abs().max()) for b, m, r in zip(brute, mean, rate, strict=True)))
+        errors.append(
+            max(
+                float(torch.as_tensor(b - m - slope * r).abs().max()) for b, m, r in zip(brute, mean, rate, strict=True)
+            )
+        )
     assert errors[1] < 1e-12 * float(y.abs().max()) ** 2 or errors[0] < errors[1] / 1e3
 
 
@@ -173,7 +166,9 @@ def test_unknown_rule_is_refused():
 
 
 def test_memoryless_rule_still_trains():
-    run = simulate(small_problem(), "rmsprop", dict(lr=0.001, beta2=0.0, eps=1e-3), 3, processes=("discrete", "midpoint"))
+    run = simulate(
+        small_problem(), "rmsprop", dict(lr=0.001, beta2=0.0, eps=1e-3), 3, processes=("discrete", "midpoint")
+    )
     assert np.isfinite(run["discrete"].loss).all()
 
 
@@ -187,7 +182,9 @@ def test_finer_steps_converge_to_the_same_flow():
     """Order: the distance to a finely resolved flow falls with the step length."""
     ends = {}
     for substeps in (1, 2, 4, 16):
-        run = simulate(small_problem(), "gd", SETTINGS["gd"], 20, processes=("central",), substeps=substeps, check=False)
+        run = simulate(
+            small_problem(), "gd", SETTINGS["gd"], 20, processes=("central",), substeps=substeps, check=False
+        )
         ends[substeps] = run["central"].weights
     errors = [np.linalg.norm(ends[s] - ends[16]) for s in (1, 2, 4)]
     assert errors[0] > errors[1] > errors[2]

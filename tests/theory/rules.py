@@ -48,8 +48,12 @@ def corrected(s):
 
 
 @update_rule(
-    lr=hyper("(0, oo)"), beta1=hyper("[0, 1)"), beta2=hyper("[0, 1)"), eps=hyper("[0, oo)"),
-    m=per_parameter(), nu=per_parameter(nonnegative=True),
+    lr=hyper("(0, oo)"),
+    beta1=hyper("[0, 1)"),
+    beta2=hyper("[0, 1)"),
+    eps=hyper("[0, oo)"),
+    m=per_parameter(),
+    nu=per_parameter(nonnegative=True),
 )
 def adabelief(s):
     s.m = s.beta1 * s.m + (1 - s.beta1) * s.g
@@ -57,7 +61,9 @@ def adabelief(s):
     s.w = s.w - s.lr * s.m / (sqrt(s.nu) + s.eps)
 
 
-@update_rule(lr=hyper("(0, oo)"), beta2=hyper("[0, 1)"), nu=per_parameter(nonnegative=True), weight_decay=hyper("[0, oo)"))
+@update_rule(
+    lr=hyper("(0, oo)"), beta2=hyper("[0, 1)"), nu=per_parameter(nonnegative=True), weight_decay=hyper("[0, oo)")
+)
 def norm_and_decay(s):
     s.nu = s.beta2 * s.nu + (1 - s.beta2) * s.g**2
     s.w = s.w - s.lr * s.weight_decay * s.w - s.lr * s.g / sqrt(s.nu + norm2(1))

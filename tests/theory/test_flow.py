@@ -79,3 +79,9 @@ def test_preconditioner_is_positive_and_smooth(name):
 def test_variance_of_gradient_descent_is_that_of_self_stabilization():
     d = derive("gd")
     assert is_zero(d.complementarity.variance + 2 * Total(g * gradS) / Total(gradS**2))
+
+
+def test_every_option_can_be_derived():
+    for name, rule in available_rules().items():
+        for option in rule.options:
+            assert derive(name, **{option: True}).central_flow

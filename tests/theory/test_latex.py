@@ -37,7 +37,7 @@ TEST_RULES = {r.name: r for r in (rules.nesterov, rules.two_poles, rules.adabeli
         (Total(HSH), r"\operatorname{tr}(H\Sigma H)"),
         (Total(Sigma), r"\operatorname{tr}{\Sigma}"),
         (Total(g**2 * u * v), r"\sum_{j}\left(g_{j}^{2} u_{j} v_{j}\right)"),
-        (Total(nu_b * g), r"\sum_{j}\left(g_{j} \nu_{b(j)}\right)"),
+        (Total(nu_b * g), r"\sum_{j}\left(\nu_{b(j)} g_{j}\right)"),
         (BlockTotal(g**2), r"\lVert g_{b}\rVert^{2}"),
         (BlockTotal(g * u), r"\langle g_{b},u_{b}\rangle"),
         (BlockTotal(sp.S.One), "n_{b}"),
@@ -56,7 +56,9 @@ def test_expression(expr, latex):
     assert to_latex(expr) == latex
 
 
-@pytest.mark.parametrize("expr", [-(beta2 - 1) * g, -(g - q) / (beta2 - 2), g - q - w, sp.exp(-(g - q) * h), -2 * (g - q) * (w - 3)])
+@pytest.mark.parametrize(
+    "expr", [-(beta2 - 1) * g, -(g - q) / (beta2 - 2), g - q - w, sp.exp(-(g - q) * h), -2 * (g - q) * (w - 3)]
+)
 def test_moving_signs_inside_keeps_the_value(expr):
     from theory.latex import _signs_inside
 
@@ -111,7 +113,12 @@ def test_document_is_complete_ascii(documents, name):
     assert document.isascii()
     assert r"\texttt{U+" not in document
     assert set(re.findall(r"\\usepackage\{(\w+)\}", document)) == {"amsmath", "amssymb"}
-    for wanted in (*(s.title for s in d.steps), *map(text, d.assumptions), *map(text, d.rule.references), to_latex(d.threshold)):
+    for wanted in (
+        *(s.title for s in d.steps),
+        *map(text, d.assumptions),
+        *map(text, d.rule.references),
+        to_latex(d.threshold),
+    ):
         assert wanted in document
     positions = [document.index(rf"\quad {step.title}}}") for step in d.steps]
     assert positions == sorted(positions)
@@ -125,7 +132,9 @@ def test_golden(documents, name, request):
         path.parent.mkdir(exist_ok=True)
         path.write_text(documents[name], encoding="ascii")
     assert path.is_file(), f"{path} is missing: run pytest --update-golden and review what it writes"
-    assert documents[name] == path.read_text(encoding="ascii"), "the document changed: run pytest --update-golden and review the difference"
+    assert documents[name] == path.read_text(encoding="ascii"), (
+        "the document changed: run pytest --update-golden and review the difference"
+    )
 
 
 def test_no_golden_file_without_a_rule():
@@ -138,7 +147,12 @@ def test_pdflatex(documents, name, tmp_path):
     assert shutil.which("pdflatex"), "pdflatex is not installed; deselect these tests with -m 'not tex'"
     (tmp_path / "d.tex").write_text(documents[name], encoding="ascii")
     run = subprocess.run(
-        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "d.tex"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "d.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert run.returncode == 0, run.stdout[-2000:]
     overfull = [float(m) for m in re.findall(r"Overfull \\hbox \((.+?)pt too wide\)", run.stdout)]

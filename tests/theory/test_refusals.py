@@ -1,4 +1,4 @@
-"""What does not fit is refused with one sentence that names the term; each rule here is outside the theory for one reason."""
+"""What does not fit is refused in one sentence that names the term; each rule here is outside for one reason."""
 
 import math
 
@@ -197,7 +197,11 @@ def test_unknown_rule_suggests_the_nearest():
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("def f(:", "syntax error in line 1"), ("x = 1", "exactly one rule"), ("import no_such_module_here", "cannot be imported")],
+    [
+        ("def f(:", "syntax error in line 1"),
+        ("x = 1", "exactly one rule"),
+        ("import no_such_module_here", "cannot be imported"),
+    ],
 )
 def test_bad_rule_file(tmp_path, source, words):
     path = tmp_path / "rule.py"

@@ -2,7 +2,18 @@ import pytest
 import sympy as sp
 
 from theory.symbols import (
-    CATALOGUE, BlockTotal, Shape, Total, g, gradS, latex_name, quantity, shape_of, u, v, w,
+    CATALOGUE,
+    BlockTotal,
+    Shape,
+    Total,
+    g,
+    gradS,
+    latex_name,
+    quantity,
+    shape_of,
+    u,
+    v,
+    w,
 )
 
 block = quantity("nu", Shape.BLOCK)
