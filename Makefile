@@ -15,7 +15,9 @@ test-all: setup
 	$(BIN)/pytest
 
 bench: setup
-	$(BIN)/pytest tests/benchmarks --benchmark-only
+	$(BIN)/python -m tests.benchmarks.sdcp_table
+	$(BIN)/python -m tests.benchmarks.step_cost
+	$(BIN)/python -m tests.benchmarks.stepping
 
 lint: setup
 	$(BIN)/ruff check

@@ -85,7 +85,7 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
             "all fast modes tracked",
             missed == 0,
             f"{missed} steps with untracked modes",
-            "modes above 0.8 λ* are followed",
+            "modes within 5 % of λ* and above are followed",
         )
     )
     return found + _onset(run)

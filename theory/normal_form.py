@@ -220,6 +220,10 @@ def _drive(
         raise RuleRefused(
             f"the rule {update.rule.name!r} takes no step along a constant gradient (DC gain 0): it has no preconditioner."
         )
+    if dc.is_negative:
+        raise RuleRefused(
+            f"the rule {update.rule.name!r} steps up the gradient: its preconditioner {1 / dc} is negative; check the sign of the step."
+        )
     transfer = sp.factor(simplify(spectrum / dc))
     if shape_of(transfer) > Shape.SCALAR:
         raise RuleRefused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -45,9 +46,11 @@ def equation(left: Any, right: Any) -> str:
 def mathml(latex: str) -> str:
     """Return LaTeX as MathML, or as code where it cannot be converted."""
     try:
-        return str(convert(latex))
+        converted = str(convert(latex))
     except Exception:  # the converter raises whatever its parser runs into
         return f"<code>{escape(latex)}</code>"
+    # Browsers stretch a norm's bars to the line, each to another height, unless told not to.
+    return re.sub(r"<mo>(&#x0?(?:2016|2225);|[‖∥])</mo>", r'<mo stretchy="false">\1</mo>', converted)
 
 
 def text_with_maths(text: str) -> str:

@@ -54,8 +54,8 @@ def _axes(columns: int = 1, rows: int = 1, *, height: float = 3.2) -> tuple[Figu
     return figure, list(axes.flat)
 
 
-def _finish(axes: Any, run: Run, label: str, *, log: bool = False) -> None:
-    """Shade the edge, name the axes and place the legend."""
+def _finish(axes: Any, run: Run, label: str, *, log: bool = False, above: int = 0) -> None:
+    """Shade the edge, name the axes and place the legend: above them in so many columns, or inside them."""
     steps = edge(run)
     if steps is not None:
         axes.axvspan(steps.start, steps.stop - 1, color="#F3F6FA", zorder=0, linewidth=0)
@@ -63,7 +63,9 @@ def _finish(axes: Any, run: Run, label: str, *, log: bool = False) -> None:
         axes.set_yscale("log")
     axes.set(xlabel="step", ylabel=label)
     axes.margins(x=0.01)
-    if axes.get_legend_handles_labels()[0]:
+    if above:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=above, borderaxespad=0.2)
+    elif axes.get_legend_handles_labels()[0]:
         axes.legend()
 
 
@@ -88,7 +90,7 @@ def _prediction(run: Run, measured: str, predicted: str, label: str) -> Figure |
         values = series(run, process, name)
         if values is not None:
             axes.plot(values, color=colour, linestyle=line, label=text, linewidth=1.1 if line == ":" else 1.6)
-    _finish(axes, run, label, log=_spans_decades(discrete))
+    _finish(axes, run, label, log=_spans_decades(discrete), above=3)
     return figure
 
 
@@ -132,7 +134,7 @@ def _eigenvalues(run: Run) -> Figure | None:
         tops = [v for p in ("midpoint", "central") if (v := found[p]) is not None]
         highest = max(np.nanmax(np.where(np.isfinite(v), v, 0)) for v in tops)
         axes.set_ylim(0, float(min(max(1.15 * highest, 1.3 * np.nanmax(threshold)), 2.6 * np.nanmax(threshold))))
-    _finish(axes, run, "eigenvalues of P⁻¹H")
+    _finish(axes, run, "eigenvalues of P⁻¹H", above=4)
     return figure
 
 
@@ -249,7 +251,7 @@ def _distances(run: Run) -> Figure | None:
     for process, colour, line in (("stable", style.STABLE, "-."), ("central", style.CENTRAL, "-")):
         if (values := found[process]) is not None:
             axes.plot(values, color=colour, linestyle=line, label=f"smoothed optimizer to {process} flow")
-    _finish(axes, run, "distance of the weights")
+    _finish(axes, run, "distance of the weights", above=2)
     return figure
 
 
@@ -271,9 +273,8 @@ def _cost(run: Run) -> Figure | None:
         colors=[style.PHASES.get(name, style.FAINT) for name in cost],
         linewidth=0,
     )
-    _finish(axes, run, "gradient equivalents per step")
-    axes.set_ylim(0, 1.25 * max(float(sum(cost.values()).max()), 1.0))
-    axes.legend(ncols=len(cost), loc="upper left")
+    _finish(axes, run, "gradient equivalents per step", above=len(cost))
+    axes.set_ylim(0, 1.05 * max(float(sum(cost.values()).max()), 1.0))
     return figure
 
 

@@ -25,10 +25,14 @@ from numerics.sdcp import solve_sdcp
 
 # Modes within this fraction below λ* take part in the complementarity problem, and on to the next spectral gap.
 WINDOW = 0.05
-# Modes with λ above this fraction of λ* are tracked and advanced exponentially; the others are stable under forward Euler.
+# Tracked modes with λ above this fraction of λ* are advanced exponentially; forward Euler is stable for all below the window.
 FAST = 0.8
+# Of the eigentracker: critical modes are accurate to an angle √(tol/10).
+TOLERANCE = 1e-4
+# Third derivatives by differences are checked at a second step size at every so many-th use.
+CHECK_EVERY = 8
 # An excess of λ over λ* larger than this fraction is removed over several steps: this share of it per step.
-EXCESS, SHARE = 0.02, 0.2
+EXCESS, SHARE = 0.02, 0.5
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class AveragedFlow:
         self._fresh = True  # the first update is the optimizer's own
         self._history: History | None = None
         self._last = Oscillation.none(w)
-        self._tracker = tracker(context)
+        self._calls = 0
+        self._tracker = tracker(context, tol=TOLERANCE)
         self.displacement: Tensor | None = None
 
     def step(self) -> Row:
@@ -95,11 +100,11 @@ class AveragedFlow:
         clock.append(time.perf_counter())
         a = self._updated(local.grad, h)
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
-        modes = self._tracker.track(local.hessian_product, P, self.fast * threshold)
+        modes = self._tracker.track(local.quick_hessian_product, P, (1 - WINDOW) * threshold)
         clock.append(time.perf_counter())
         k = spectral_cut(modes.values, threshold, WINDOW) if self.oscillates else 0
         U = modes.U[:, :k]
-        T = local.third(U) if k else local.grad.new_zeros(0, 0, len(self.w))
+        T = self._third(local, U) if k else local.grad.new_zeros(0, 0, len(self.w))
         clock.append(time.perf_counter())
         propagator = Propagator.at(modes, P, h, self.fast * threshold)
         velocity = self.context.rule.f.velocity(a, self.w, local.grad)
@@ -120,6 +125,11 @@ class AveragedFlow:
                 f"the {self.name} flow left the finite numbers; lower the learning rate or start later"
             )
         return row
+
+    def _third(self, local: LocalDerivatives, U: Tensor) -> Tensor:
+        """∇H[u_i, u_j]; differences are their accuracy is checked every few calls."""
+        self._calls += 1
+        return local.third(U, checked=self._calls % CHECK_EVERY == 1)
 
     def _updated(self, g: Tensor, h: float) -> States:
         """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
@@ -236,6 +246,7 @@ class AveragedFlow:
             "w": self.w,
             "before": list(self.before),
             "fresh": int(self._fresh),
+            "calls": self._calls,
             "tracker": self._tracker.state(),
             "history": None if h is None else {"w": h.w, "velocity": h.velocity},
             "last": {"U": last.U, "T": last.T, "X": last.X, "y": last.y},
@@ -244,6 +255,7 @@ class AveragedFlow:
     def restore(self, state: Mapping[str, Any]) -> None:
         """See Process."""
         self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
+        self._calls = int(state["calls"])
         self._tracker.restore(state["tracker"])
         self._history = History(**state["history"]) if state["history"] else None
         self._last = Oscillation(**state["last"])

@@ -49,7 +49,7 @@ class Discrete:
             raise ProcessStopped("training diverged: the weights are no longer finite; lower the learning rate")
         a = rule.select(states)
         threshold = float(rule.f.threshold(a))
-        modes = self._tracker.track(local.hessian_product, self.context.preconditioner(a), 0.9 * threshold)
+        modes = self._tracker.track(local.quick_hessian_product, self.context.preconditioner(a), 0.9 * threshold)
         row: Row = {"loss": loss, "gradient_norm2": float(local.grad @ local.grad)} | spectrum_row(modes, threshold)
         row |= states_row(rule, a, rule.accumulators, self.context.keep_weights)
         if self.context.keep_weights:

@@ -33,7 +33,7 @@ class Midpoint:
         local = problem.linearise(self.w)
         a = rule.select(d.used)
         threshold = float(rule.f.threshold(a))
-        modes = self._tracker.track(local.hessian_product, self.context.preconditioner(a), 0.9 * threshold)
+        modes = self._tracker.track(local.quick_hessian_product, self.context.preconditioner(a), 0.9 * threshold)
         row: Row = {"loss": float(local.loss), "gradient_norm2": float(local.grad @ local.grad)} | spectrum_row(
             modes, threshold
         )
