@@ -46,7 +46,7 @@ def equation(left: Any, right: Any) -> str:
 def mathml(latex: str) -> str:
     """Return LaTeX as MathML, or as code where it cannot be converted."""
     try:
-        converted = str(convert(latex))
+        converted = str(convert(latex)).replace("<math ", '<math displaystyle="true" ', 1)  # fractions at full size
     except Exception:  # the converter raises whatever its parser runs into
         return f"<code>{escape(latex)}</code>"
     # Browsers stretch a norm's bars to the line, each to another height, unless told not to.

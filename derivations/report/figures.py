@@ -154,13 +154,14 @@ def _variances(run: Run) -> Figure | None:
     columns = 2
     figure, axes = _axes(columns, -(-len(panels) // columns), height=2.5)
     for panel, (flow, squares, title) in zip(axes, panels, strict=False):
-        first = panel is axes[0]
+        lines = {}
         if squares is not None:
-            panel.plot(
-                squares, color=style.FAINT, linewidth=0.6, label="optimizer: squared displacement" if first else None
-            )
-            panel.plot(smooth(squares), color=style.INK, label="the same, smoothed" if first else None)
-        panel.plot(flow, color=style.CENTRAL, linestyle="--", label="central flow: eigenvalue of X" if first else None)
+            lines["optimizer: squared displacement"] = panel.plot(squares, color=style.FAINT, linewidth=0.6)
+            lines["the same, smoothed"] = panel.plot(smooth(squares), color=style.INK)
+        lines["central flow: eigenvalue of X"] = panel.plot(flow, color=style.CENTRAL, linestyle="--")
+        if panel is axes[0]:
+            handles = [line for (line,) in lines.values()]
+            figure.legend(handles, list(lines), loc="outside upper left", ncols=len(lines))
         highest = max(flow.max(), 0 if squares is None else smooth(squares).max())
         if highest > 0:
             panel.set_ylim(-0.03 * highest, 1.35 * highest)
@@ -175,20 +176,22 @@ def _states(run: Run) -> Figure | None:
     names = state_names(run)
     if not names:
         return None
-    figure, axes = _axes(3, len(names), height=2.9)
+    shapes = [matrix(run, "discrete", name) for name in names]
+    columns = 3 if any(values is not None and values.shape[1] > 1 for values in shapes) else 1
+    figure, axes = _axes(columns, len(names), height=3.2)
     for row, name in enumerate(names):
-        norm_panel, coordinate_panel, scatter_panel = axes[3 * row : 3 * row + 3]
+        norm_panel, *others = axes[columns * row : columns * (row + 1)]
         short = name.removeprefix("states_series/")
         discrete, flow = matrix(run, "discrete", name), matrix(run, "central", name)
         if discrete is None or flow is None:
             continue
         _state_norms(norm_panel, run, name, short)
         if discrete.shape[1] > 1:
-            _state_coordinates(coordinate_panel, run, discrete, flow, short)
-            _state_scatter(scatter_panel, run, discrete, flow, short)
+            _state_coordinates(others[0], run, discrete, flow, short)
+            _state_scatter(others[1], run, discrete, flow, short)
         else:
-            coordinate_panel.set_visible(False)
-            scatter_panel.set_visible(False)
+            for panel in others:
+                panel.set_visible(False)
     return figure
 
 
@@ -207,7 +210,7 @@ def _state_norms(axes: Any, run: Run, name: str, short: str) -> None:
                 linestyle=line,
                 label={"discrete": "optimizer, smoothed"}.get(process, f"{process} flow"),
             )
-    _finish(axes, run, f"‖{short}‖")
+    _finish(axes, run, f"‖{short}‖", above=2)
 
 
 def _state_coordinates(axes: Any, run: Run, discrete: Array, flow: Array, short: str) -> None:
@@ -218,7 +221,7 @@ def _state_coordinates(axes: Any, run: Run, discrete: Array, flow: Array, short:
         axes.plot(smooth(discrete[:, i]), color=colour, linewidth=1.2, label=f"no. {i}")
         axes.plot(flow[:, i], color=colour, linestyle="--", linewidth=1.2)
     positive = np.nanmin(discrete[:, order[ranks[-1] if ranks[-1] < len(order) else -1]]) > 0
-    _finish(axes, run, f"{short}, single coordinates", log=bool(positive))
+    _finish(axes, run, f"{short}, single coordinates", log=bool(positive), above=2)
 
 
 def _state_scatter(axes: Any, run: Run, discrete: Array, flow: Array, short: str) -> None:
@@ -295,13 +298,14 @@ _FIGURES: dict[str, tuple[str, str, Callable[[Run], Figure | None]]] = {
     "variances": (
         "Oscillation",
         "Eigenvalues of the predicted covariance X, "
-        "with the optimizer's squared displacements from the flow along the same directions.",
+        "with the optimizer's squared displacements from the flow along the same directions; "
+        "single peaks beyond the panel are cut off.",
         _variances,
     ),
     "states": (
         "Optimizer states",
-        "The optimizer's own accumulators against the flow's: norm, "
-        "four coordinates evenly ranked among the largest tenth (dashed: flow), and all positive coordinates at once.",
+        "The optimizer's own accumulators against the flow's: norm; of a state with coordinates also "
+        "four of them, evenly ranked among the largest tenth (dashed: flow), and all positive ones at once.",
         _states,
     ),
     "gradient": (

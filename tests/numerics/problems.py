@@ -6,11 +6,11 @@ import torch
 from numerics import Problem
 
 
-def small_problem(seed=0, n=24, width=6):
+def small_problem(seed=0, n=24, width=6, device="cpu"):
     """A tanh network with one hidden layer on random data, in float64."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, 4, generator=generator, dtype=torch.float64)
-    y = torch.randn(n, 1, generator=generator, dtype=torch.float64)
+    x = torch.randn(n, 4, generator=generator, dtype=torch.float64).to(device)
+    y = torch.randn(n, 1, generator=generator, dtype=torch.float64).to(device)
     shapes = [(width, 4), (width,), (1, width)]
     sizes = [int(np.prod(s)) for s in shapes]
 
@@ -18,4 +18,5 @@ def small_problem(seed=0, n=24, width=6):
         W, b, v = (p.reshape(s) for p, s in zip(w.split(sizes), shapes, strict=True))
         return 0.5 * ((torch.tanh(x @ W.T + b) @ v.T - y) ** 2).sum(1).mean()
 
-    return Problem(loss, 0.7 * torch.randn(sum(sizes), generator=generator, dtype=torch.float64), blocks=sizes)
+    w0 = 0.7 * torch.randn(sum(sizes), generator=generator, dtype=torch.float64).to(device)
+    return Problem(loss, w0, blocks=sizes)
