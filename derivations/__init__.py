@@ -1,0 +1,1 @@
+"""What derivations are used for: the built-in rules, the command line and the reports."""

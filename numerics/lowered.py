@@ -24,17 +24,34 @@ class Emitted(Protocol):
     """What the symbolic layer hands over: source text and declarations."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the rule."""
+        ...
+
     @property
-    def source(self) -> str: ...
+    def source(self) -> str:
+        """Text that defines the functions."""
+        ...
+
     @property
-    def hyper(self) -> Mapping[str, Any]: ...
+    def hyper(self) -> Mapping[str, Any]:
+        """Declared hyperparameters, with domain and default."""
+        ...
+
     @property
-    def states(self) -> Mapping[str, Any]: ...
+    def states(self) -> Mapping[str, Any]:
+        """Declared states, with shape and initial value."""
+        ...
+
     @property
-    def accumulators(self) -> tuple[str, ...]: ...
+    def accumulators(self) -> tuple[str, ...]:
+        """Names of the accumulators, in order."""
+        ...
+
     @property
-    def filters(self) -> tuple[str, ...]: ...
+    def filters(self) -> tuple[str, ...]:
+        """Names of the filter states, in order."""
+        ...
 
 
 @dataclass(frozen=True)

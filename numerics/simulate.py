@@ -248,7 +248,7 @@ def _warm_up(problem: Problem, rule: LoweredRule, count: int, states: States) ->
 
 def _kicked(context: Context, w: Tensor, states: States, kick: float) -> Tensor:
     """W moved by kick·‖w‖ along the top mode of P⁻¹H; the sign of a unit kick is drawn from the seed."""
-    if kick == 0.0:
+    if not kick:
         return w
     local = context.problem.linearise(w)
     a = context.rule.select(context.rule.f.step(w, local.grad, states)[1])

@@ -132,7 +132,11 @@ def _refuse_nonsmooth(update: Update) -> None:
 
 
 def _compose(update: Update) -> dict[str, sp.Expr]:
-    """Next value of every state in terms of old states and g alone."""
+    """Next value of every state in terms of old states and g alone.
+
+    Raises:
+        RuleRefused: If a state depends on w.
+    """
     composed: dict[str, sp.Expr] = {}
     for equation in update.equations:
         if equation.state != "w":
@@ -176,7 +180,11 @@ def _freeze(update: Update, filters: list[str]) -> dict[Quantity, sp.Expr]:
 
 
 def _step_in_new_states(update: Update, filters: list[str]) -> sp.Expr:
-    """w⁺ − w in updated accumulators, updated or old filters, g and w; refuses old accumulators."""
+    """w⁺ − w in updated accumulators, updated or old filters, g and w; refuses old accumulators.
+
+    Raises:
+        RuleRefused: If the step reads an old accumulator.
+    """
     step = sp.expand(next(e.expr for e in update.equations if e.state == "w") - w)
     for name in update.states:
         if name not in filters and step.has(update.old(name)):
@@ -199,7 +207,11 @@ def _decay(update: Update, step: sp.Expr) -> sp.Expr:
 def _drive(
     update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, sp.Expr], composed: dict[str, sp.Expr]
 ) -> tuple[sp.Expr, sp.Expr]:
-    """DC gain of the step from g (= P⁻¹) and the transfer function normalised to F(1) = 1."""
+    """DC gain of the step from g (= P⁻¹) and the transfer function normalised to F(1) = 1.
+
+    Raises:
+        RuleRefused: If the step is not linear in the gradient and filters, or has no positive gain.
+    """
     moved = [g, *(s(n) for n in filters for s in (update.old, update.new))]
     probes = [_ALONG_G, *(quantity(f"d{s.name}", s.shape) for s in moved[1:])]
     if not is_linear(drive, moved, probes):

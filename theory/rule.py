@@ -37,7 +37,11 @@ class Interval:
 
     @classmethod
     def parse(cls, text: str) -> Interval:
-        """Read ``"(0, oo)"`` or ``"[0, 1)"``."""
+        """Read ``"(0, oo)"`` or ``"[0, 1)"``.
+
+        Raises:
+            RuleRefused: If the text is no interval.
+        """
         match = re.fullmatch(r"\s*([\[(])([^,]+),([^,]+)([\])])\s*", text)
         if match is None:
             raise RuleRefused(f'a domain must be an interval such as "(0, oo)" or "[0, 1)", got {text!r}.')

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -174,7 +175,11 @@ class AveragedFlow:
         propagator: Propagator,
         h: float,
     ) -> tuple[Oscillation, float]:
-        """Solve (T11) for the covariance that keeps the margin at the end of the step; status 0 where it was optimal."""
+        """Solve (T11) for the covariance that keeps the margin at the end of the step; status 0 where it was optimal.
+
+        Raises:
+            ProcessStopped: If the problem has no solution.
+        """
         k = U.shape[1]
         if not k:
             return Oscillation.none(self.w), 0.0
@@ -280,7 +285,5 @@ def _vectors(values: Any, like: States) -> States:
 def _cost(clock: list[float]) -> Row:
     """Time per phase in gradients; the first phase is one gradient, with its graph."""
     grad = clock[1] - clock[0]
-    phases = dict(
-        zip(("grad", "eig", "third", "sdcp"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True)
-    )
+    phases = dict(zip(("grad", "eig", "third", "sdcp"), (b - a for a, b in pairwise(clock)), strict=True))
     return {f"cost/{k}": v / grad for k, v in phases.items()} | {"cost/total": (clock[-1] - clock[0]) / grad}

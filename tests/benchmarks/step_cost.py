@@ -26,7 +26,11 @@ from theory import derive
 
 # Per network: rule, hyperparameters, optimizer steps before the flow starts.
 SETTINGS = {
-    "CNN": [("scalar_rmsprop", dict(lr=0.02, beta2=0.99, eps=1e-6), 20), ("gd", dict(lr=0.3), 20), ("rmsprop", dict(lr=1e-3, beta2=0.99, eps=1e-6), 40)],
+    "CNN": [
+        ("scalar_rmsprop", dict(lr=0.02, beta2=0.99, eps=1e-6), 20),
+        ("gd", dict(lr=0.3), 20),
+        ("rmsprop", dict(lr=1e-3, beta2=0.99, eps=1e-6), 40),
+    ],
     "MLP": [("gd", dict(lr=0.354), 40), ("rmsprop", dict(lr=0.002, beta2=0.99, eps=1e-6), 60)],
 }
 PHASES = ("grad", "eig", "third", "sdcp", "total")
@@ -58,7 +62,9 @@ def measure(network, rule, hyper, warm, steps, limit):
         if min(counts[1], counts[2], counts[3]) >= steps or max(counts[k] for k in (1, 2, 3)) >= 2 * steps:
             break
     g = float(np.median(gradients))
-    return g, [(k, total / g, {p: c[p] * total / max(c["total"], 1e-12) / g * 1 for p in PHASES}) for k, total, c in rows]
+    return g, [
+        (k, total / g, {p: c[p] * total / max(c["total"], 1e-12) / g * 1 for p in PHASES}) for k, total, c in rows
+    ]
 
 
 def main():
@@ -70,10 +76,16 @@ def main():
     for network in arguments.networks:
         for rule, hyper, warm in SETTINGS[network]:
             g, rows = measure(network, rule, hyper, warm, arguments.steps, 4 * arguments.steps)
-            print(f"\n{network}, {rule} {hyper}: gradient {1e3 * g:.2f} ms\n  k  steps  total g" + "".join(f"{p:>8}" for p in PHASES[:-1]))
+            print(
+                f"\n{network}, {rule} {hyper}: gradient {1e3 * g:.2f} ms\n  k  steps  total g"
+                + "".join(f"{p:>8}" for p in PHASES[:-1])
+            )
             for k in sorted({k for k, *_ in rows}):
                 mine = [(t, c) for j, t, c in rows if j == k]
-                shares = "".join(f"{np.median([t * c[p] / sum(c[q] for q in PHASES[:-1]) for t, c in mine]):8.1f}" for p in PHASES[:-1])
+                shares = "".join(
+                    f"{np.median([t * c[p] / sum(c[q] for q in PHASES[:-1]) for t, c in mine]):8.1f}"
+                    for p in PHASES[:-1]
+                )
                 print(f"{k:3d} {len(mine):6d} {np.median([t for t, _ in mine]):8.1f}{shares}", flush=True)
 
 

@@ -31,7 +31,9 @@ def final(rule, hyper, warm, steps, substeps, scheme, processes=("central",)):
         Propagator.at = classmethod(lambda cls, modes, P, h, above: kept[1](modes, P, h, float("inf")))
     try:
         problem = Problem.from_module(MLP(seed=0), digits(300), "mse")
-        return simulate(problem, rule, hyper, steps, warm_start=warm, kick=1e-3, processes=processes, substeps=substeps, check=False)
+        return simulate(
+            problem, rule, hyper, steps, warm_start=warm, kick=1e-3, processes=processes, substeps=substeps, check=False
+        )
     finally:
         Propagator.extrapolate, Propagator.at = kept
 
@@ -51,7 +53,10 @@ def main():
         for scheme in ("euler", "exponential", "extrapolated"):
             for substeps in SUBSTEPS:
                 w = final(rule, hyper, warm, arguments.steps, substeps, scheme)["central"].weights
-                print(f"{scheme:>14} {substeps:>10} {np.linalg.norm(w - fine):>13.4f} {np.linalg.norm(w - target):>12.4f}", flush=True)
+                print(
+                    f"{scheme:>14} {substeps:>10} {np.linalg.norm(w - fine):>13.4f} {np.linalg.norm(w - target):>12.4f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,11 @@ import torch
 from numerics import simulate
 from tests.numerics.problems import small_problem
 
-SETTINGS = {"gd": dict(lr=0.9), "scalar_rmsprop": dict(lr=0.3, beta2=0.95, eps=1e-6), "rmsprop": dict(lr=0.02, beta2=0.95, eps=1e-4)}
+SETTINGS = {
+    "gd": dict(lr=0.9),
+    "scalar_rmsprop": dict(lr=0.3, beta2=0.95, eps=1e-6),
+    "rmsprop": dict(lr=0.02, beta2=0.95, eps=1e-4),
+}
 
 
 @pytest.mark.parametrize("rule", SETTINGS)
@@ -26,5 +30,7 @@ def test_cuda_agrees_with_the_cpu(rule):
         pytest.fail("no CUDA device: run without the gpu marker")
     problem = small_problem()
     moved = small_problem(device="cuda")
-    cpu, gpu = (simulate(p, rule, SETTINGS[rule], 20, warm_start=2, processes=("stable", "central")) for p in (problem, moved))
+    cpu, gpu = (
+        simulate(p, rule, SETTINGS[rule], 20, warm_start=2, processes=("stable", "central")) for p in (problem, moved)
+    )
     np.testing.assert_allclose(gpu["central"].predicted_loss, cpu["central"].predicted_loss, rtol=1e-6)
