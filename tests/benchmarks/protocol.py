@@ -100,11 +100,14 @@ class Row:
 
 
 def critical_error(run, problem, lowered, context):
-    """Largest |λ/λ* − 1| over modes with X > 0, every 10th step, by an independent eigen-solve at the recorded point."""
+    """Largest |λ/λ* − 1| over modes with X > 0, every 10th step, by an independent eigen-solve at the recorded point.
+
+    X of the step t − 1 → t holds its modes at the threshold at the end of that step: at row t.
+    """
     central, worst = run["central"], 0.0
     for t in range(10, central.steps, 10):
-        k = int(central.critical[t])
-        if not k or not int(central.critical[t - 1]):
+        k = int(central.critical[t - 1])
+        if not k:
             continue
         w = torch.as_tensor(central.weights_series[t])
         named = {n: s[t] for n, s in central.states_series.items()}

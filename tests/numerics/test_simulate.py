@@ -10,7 +10,7 @@ from numerics import InputRefused, Problem, simulate
 from numerics.lowered import lower
 from tests.numerics.problems import small_problem
 from tests.theory.own_rule import own_rule
-from theory import RuleRefused, derive
+from theory import RuleRefused, derive, hyper, per_parameter, sqrt, update_rule
 
 SETTINGS = {
     "gd": dict(lr=0.9),
@@ -188,3 +188,17 @@ def test_finer_steps_converge_to_the_same_flow():
         ends[substeps] = run["central"].weights
     errors = [np.linalg.norm(ends[s] - ends[16]) for s in (1, 2, 4)]
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_one_changed_coefficient_changes_both_trajectories():
+    def variant(numerator):
+        @update_rule(lr=hyper("(0, oo)"), beta2=hyper("[0, 1)", default=0.9), nu=per_parameter(nonnegative=True))
+        def changed(s):
+            s.nu = s.beta2 * s.nu + numerator * (1 - s.beta2) * s.g**2
+            s.w = s.w - s.lr * s.g / sqrt(s.nu + 1)
+
+        return changed
+
+    one, two = (simulate(small_problem(), variant(c), dict(lr=0.3), 5) for c in (1, 2))
+    for process in ("discrete", "stable", "central"):
+        assert np.linalg.norm(one[process].weights - two[process].weights) > 1e-6
