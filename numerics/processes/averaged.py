@@ -24,8 +24,9 @@ from numerics.processes.process import Context, ProcessStopped, Row, spectrum_ro
 from numerics.processes.propagator import History, Propagator
 from numerics.sdcp import solve_sdcp
 
-# Modes within this fraction below λ* take part in the complementarity problem, and on to the next spectral gap.
-WINDOW = 0.05
+# Modes within a fraction below λ* take part in the complementarity problem, and on to the next spectral gap. The fraction is
+# so many times the fastest recent rise of an eigenvalue per step (which is forgotten at this rate), between these bounds.
+RISES, FORGET, NARROWEST, WINDOW = 3.0, 0.9, 0.005, 0.05
 # Tracked modes with λ above this fraction of λ* are advanced exponentially; forward Euler is stable for all below the window.
 FAST = 0.8
 # Of the eigentracker: critical modes are accurate to an angle √(tol/10).
@@ -78,6 +79,8 @@ class AveragedFlow:
         self._history: History | None = None
         self._last = Oscillation.none(w)
         self._calls = 0
+        self._values: Tensor | None = None
+        self._rise = WINDOW / RISES
         self._tracker = tracker(context, tol=TOLERANCE)
         self.displacement: Tensor | None = None
 
@@ -103,7 +106,7 @@ class AveragedFlow:
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
         modes = self._tracker.track(local.quick_hessian_product, P, (1 - WINDOW) * threshold)
         clock.append(time.perf_counter())
-        k = spectral_cut(modes.values, threshold, WINDOW) if self.oscillates else 0
+        k = spectral_cut(modes.values, threshold, self._window(modes.values, threshold)) if self.oscillates else 0
         U = modes.U[:, :k]
         T = self._third(local, U) if k else local.grad.new_zeros(0, 0, len(self.w))
         clock.append(time.perf_counter())
@@ -126,6 +129,16 @@ class AveragedFlow:
                 f"the {self.name} flow left the finite numbers; lower the learning rate or start later"
             )
         return row
+
+    def _window(self, values: Tensor, threshold: float) -> float:
+        """How far below λ* a mode could lie and yet reach it within the step, from how fast eigenvalues rose lately."""
+        before, self._values = self._values, values / threshold
+        if before is None:
+            return WINDOW
+        common = min(len(before), len(values))
+        rise = float((self._values[:common] - before[:common]).max())
+        self._rise = max(rise, FORGET * self._rise)
+        return min(WINDOW, max(NARROWEST, RISES * self._rise))
 
     def _third(self, local: LocalDerivatives, U: Tensor) -> Tensor:
         """∇H[u_i, u_j]; differences are their accuracy is checked every few calls."""
@@ -252,6 +265,8 @@ class AveragedFlow:
             "before": list(self.before),
             "fresh": int(self._fresh),
             "calls": self._calls,
+            "values": self._values,
+            "rise": self._rise,
             "tracker": self._tracker.state(),
             "history": None if h is None else {"w": h.w, "velocity": h.velocity},
             "last": {"U": last.U, "T": last.T, "X": last.X, "y": last.y},
@@ -260,7 +275,7 @@ class AveragedFlow:
     def restore(self, state: Mapping[str, Any]) -> None:
         """See Process."""
         self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
-        self._calls = int(state["calls"])
+        self._calls, self._values, self._rise = int(state["calls"]), state["values"], float(state["rise"])
         self._tracker.restore(state["tracker"])
         self._history = History(**state["history"]) if state["history"] else None
         self._last = Oscillation(**state["last"])
