@@ -212,7 +212,7 @@ def main():
                 + "  ".join(
                     f"{k} {np.nanmedian([getattr(r, k) for r in rows]):.4g}"
                     for k in Row.__annotations__
-                    if k not in ("seed", "sign")
+                    if k not in ("seed", "sign") and not all(np.isnan(getattr(r, k)) for r in rows)
                 )
             )
             print(

@@ -27,6 +27,7 @@ from theory import derive
 # Per network: rule, hyperparameters, optimizer steps before the flow starts.
 SETTINGS = {
     "CNN": [
+        ("scalar_rmsprop", dict(lr=0.06, beta2=0.99, eps=1e-6), 20),
         ("scalar_rmsprop", dict(lr=0.02, beta2=0.99, eps=1e-6), 20),
         ("gd", dict(lr=0.3), 20),
         ("rmsprop", dict(lr=1e-3, beta2=0.99, eps=1e-6), 40),
@@ -62,9 +63,7 @@ def measure(network, rule, hyper, warm, steps, limit):
         if min(counts[1], counts[2], counts[3]) >= steps or max(counts[k] for k in (1, 2, 3)) >= 2 * steps:
             break
     g = float(np.median(gradients))
-    return g, [
-        (k, total / g, {p: c[p] * total / max(c["total"], 1e-12) / g * 1 for p in PHASES}) for k, total, c in rows
-    ]
+    return g, [(k, total / g, c) for k, total, c in rows]
 
 
 def main():
