@@ -21,7 +21,7 @@ from numerics.derivatives import LocalDerivatives
 from numerics.eigen import Modes, spectral_cut
 from numerics.lowered import States
 from numerics.processes.process import Context, ProcessStopped, Row, spectrum_row, states_row, tracker
-from numerics.processes.propagator import History, Propagator
+from numerics.processes.propagator import Propagator
 from numerics.sdcp import solve_sdcp
 
 # Modes within a fraction below λ* take part in the complementarity problem, and on to the next spectral gap. The fraction is
@@ -76,7 +76,6 @@ class AveragedFlow:
         self.cross_term = cross_term  # keep g∘∇⟨H,Σ⟩ in E[∇L∇Lᵀ] (T5)
         self.before: States = context.rule.select(states)  # accumulators before the update at w
         self._fresh = True  # the first update is the optimizer's own
-        self._history: History | None = None
         self._last = Oscillation.none(w)
         self._calls = 0
         self._values: Tensor | None = None
@@ -112,7 +111,7 @@ class AveragedFlow:
         clock.append(time.perf_counter())
         propagator = Propagator.at(modes, P, h, self.fast * threshold)
         velocity = self.context.rule.f.velocity(a, self.w, local.grad)
-        smooth = propagator.displace(velocity) + propagator.extrapolate(self.w, velocity, self._history)
+        smooth = propagator.displace(velocity)
         now, status = self._close(modes, U, T, P, threshold, a, local, smooth, propagator, h)
         clock.append(time.perf_counter())
         row = (
@@ -121,7 +120,6 @@ class AveragedFlow:
             | {"sdcp_status": status, "complete": float(modes.complete)}
         )
         push = propagator.displace(self.context.rule.f.velocity_X(a, now.curvature_gradient)) if k else 0.0
-        self._history = History(self.w, velocity)
         self.w = (self.w + smooth + push).detach()
         self.before, self._last, self._fresh = a, now, False
         if not bool(torch.isfinite(self.w).all()):
@@ -259,7 +257,7 @@ class AveragedFlow:
 
     def state(self) -> Mapping[str, Any]:
         """See Process."""
-        last, h = self._last, self._history
+        last = self._last
         return {
             "w": self.w,
             "before": list(self.before),
@@ -268,7 +266,6 @@ class AveragedFlow:
             "values": self._values,
             "rise": self._rise,
             "tracker": self._tracker.state(),
-            "history": None if h is None else {"w": h.w, "velocity": h.velocity},
             "last": {"U": last.U, "T": last.T, "X": last.X, "y": last.y},
         }
 
@@ -277,7 +274,6 @@ class AveragedFlow:
         self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
         self._calls, self._values, self._rise = int(state["calls"]), state["values"], float(state["rise"])
         self._tracker.restore(state["tracker"])
-        self._history = History(**state["history"]) if state["history"] else None
         self._last = Oscillation(**state["last"])
 
 

@@ -2,7 +2,7 @@ r"""One step of the smooth motion: forward Euler in slow directions, exponential
 
 At length 1, forward Euler in w and implicit Euler in the accumulators *are* the optimizer with its gradient averaged, so slow
 directions carry no discretisation error against it. In a mode with λ near or above 1 the optimizer oscillates and the flow must
-not: there ẋ = −λx + f is solved exactly, with f extrapolated linearly from the last step, which keeps the lag of x behind f.
+not: there ẋ = −λx + f is solved exactly, with f held constant over the step.
 """
 
 from __future__ import annotations
@@ -13,14 +13,6 @@ import torch
 from torch import Tensor
 
 from numerics.eigen import Modes
-
-
-@dataclass(frozen=True)
-class History:
-    """Smooth velocity and position one step ago."""
-
-    w: Tensor
-    velocity: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,12 +36,3 @@ class Propagator:
         x = self.values * self.h
         shrink = self.h * (-torch.expm1(-x) / x - 1)
         return self.h * velocity + ((velocity @ self.dual) * shrink) @ self.U.T
-
-    def extrapolate(self, w: Tensor, velocity: Tensor, before: History | None) -> Tensor:
-        """Correction for the forcing's change over the step, from its change over the last one."""
-        if before is None or not len(self.values):
-            return torch.zeros_like(w)
-        x = self.values * self.h
-        weight = self.h * (torch.expm1(-x) + x) / x**2
-        change = (velocity - before.velocity) @ self.dual + self.values * ((w - before.w) @ self.dual)
-        return self.U @ (weight * change)

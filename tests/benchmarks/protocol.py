@@ -4,8 +4,9 @@ r"""The prediction table: a protocol fixed before its seeds are run, every run p
 
 Data: digits rows 0–299, pixels/16. Network: 64-24-24-10 GELU, ½‖f − y‖² averaged over examples, torch's default initialisation.
 
-GD and scalar RMSProp: the learning rate is the largest on the grid 2^(−k/2) for which the stable flow of seed 0, from the initialisation,
-leaves the stable set between steps 40 and 100 (`--choose-lr` searches). Each seed starts on the step before its discrete run's
+GD and scalar RMSProp: the learning rate is the largest on the grid 2^(−k/2) at which seed 0, from the initialisation, rises through λ*
+between steps 40 and 100 (`--choose-lr` searches; up to there the optimizer is its own stable flow, except for scalar RMSProp's first steps from
+ν = 0, which lie outside the stable set). Each seed starts on the step before its discrete run's
 top eigenvalue rises through 0.95 λ* (after step 20: from ν = 0 the first steps are a transient), with a kick of 1e-3, so that all processes start inside the stable set and the kick is
 still alive when the oscillation begins. RMSProp has no such learning rate: from ν = 0 its first steps lie outside the stable set
 at any useful one. It starts after 60 steps, when ν has filled, at the largest of 0.004, 0.002, 0.001 whose top eigenvalue there is within
@@ -69,13 +70,9 @@ def choose_lr(rule):
     """Search the grid downwards and print each trial."""
     for k in range(11):
         lr = 2 ** (-k / 2)
-        run = simulate(problem_of(0), rule, HYPER[rule] | {"lr": lr}, REACH[1], processes=("stable",), check=False)
-        ratio = run["stable"].eigenvalues[:, 0] / run["stable"].threshold
-        settled = ratio[SETTLED:]
-        crossing = np.flatnonzero((settled[1:] >= 1) & (settled[:-1] < 1))
-        first = SETTLED + 1 + int(crossing[0]) if len(crossing) else None
-        print(f"{rule:15s} lr 2^-{k / 2:<4} stable flow reaches λ* at step {first}", flush=True)
-        if first is not None and first >= REACH[0]:
+        before = edge_step(rule, HYPER[rule] | {"lr": lr}, 0, fraction=1.0)
+        print(f"{rule:15s} lr 2^-{k / 2:<4} rises through λ* after step {before}", flush=True)
+        if before is not None and REACH[0] <= before < REACH[1]:
             return lr
     return None
 
@@ -198,7 +195,10 @@ def main():
             print(f"{rule}: lr = {choose_lr(rule)}")
             continue
         hyper = HYPER[rule] | {"lr": LR[rule]}
-        print(f"\n{rule} {hyper}, {STEPS} steps from {START} λ*, kick {KICK}")
+        start = f"{WARM[rule]} steps" if rule in WARM else f"{START} λ*"
+        print(
+            f"\n{rule} {hyper}, {STEPS} steps, start at {start}, kick {', '.join(f'{k * KICK:+g}' for k in SIGNS[rule])}"
+        )
         print(
             "  ".join(
                 f"{k[:9]:>6}" if k in ("seed", "sign", "start", "modes", "onset") else f"{k[:9]:>9}"
