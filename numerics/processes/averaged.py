@@ -26,7 +26,9 @@ from numerics.sdcp import solve_sdcp
 
 # Modes within a fraction below λ* take part in the complementarity problem, and on to the next spectral gap. The fraction is
 # so many times the fastest recent rise of an eigenvalue per step (which is forgotten at this rate), between these bounds.
-RISES, FORGET, NARROWEST, WINDOW = 3.0, 0.9, 0.005, 0.05
+RISES, FORGET, NARROWEST, WINDOW = 3.0, 0.9, 0.02, 0.05
+# Where a mode exceeds λ* by more than this fraction, the modes just below repel it upwards: the window opens again.
+REPELLED = 0.001
 # Tracked modes with λ above this fraction of λ* are advanced exponentially; forward Euler is stable for all below the window.
 FAST = 0.8
 # Of the eigentracker: critical modes are accurate to an angle √(tol/10).
@@ -135,7 +137,8 @@ class AveragedFlow:
             return WINDOW
         common = min(len(before), len(values))
         rise = float((self._values[:common] - before[:common]).max())
-        self._rise = max(rise, FORGET * self._rise)
+        repelled = bool(self._values[0] > 1 + REPELLED)
+        self._rise = max(rise, FORGET * self._rise, WINDOW / RISES if repelled else 0.0)
         return min(WINDOW, max(NARROWEST, RISES * self._rise))
 
     def _third(self, local: LocalDerivatives, U: Tensor) -> Tensor:
