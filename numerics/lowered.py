@@ -53,6 +53,11 @@ class Emitted(Protocol):
         """Names of the filter states, in order."""
         ...
 
+    @property
+    def reads_filters(self) -> bool:
+        """Whether an accumulator reads a filter state."""
+        ...
+
 
 @dataclass(frozen=True)
 class LoweredRule:
@@ -63,6 +68,7 @@ class LoweredRule:
     states: Mapping[str, Any]
     accumulators: tuple[str, ...]
     filters: tuple[str, ...]
+    reads_filters: bool
     n: int
     blocks: tuple[int, ...]
     like: Tensor
@@ -103,6 +109,11 @@ class LoweredRule:
     def select(self, values: States) -> States:
         """The accumulators among all states."""
         return tuple(v for n, v in zip(self.states, values, strict=True) if n in self.accumulators)
+
+    def unit_filters(self, values: States) -> States:
+        """The filter states among all states, rescaled to unit gain where the rule corrects their bias."""
+        filters: States = self.f.unit_filters(values)
+        return filters
 
     def vector(self, x: Tensor) -> Tensor:
         """A per-parameter, per-tensor or scalar quantity, as one number per parameter."""
@@ -156,6 +167,7 @@ def lower(emitted: Emitted, hyper: Mapping[str, float], blocks: tuple[int, ...],
         emitted.states,
         emitted.accumulators,
         emitted.filters,
+        emitted.reads_filters,
         sum(blocks),
         blocks,
         like,
@@ -224,6 +236,10 @@ def _operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
             return slope * rate if rate else 0.0
         return torch.where(rate == 0, torch.zeros((), dtype=like.dtype, device=like.device), slope * rate)
 
+    def ratio(x: Any, d: Any) -> Any:
+        d = torch.as_tensor(d, dtype=like.dtype, device=like.device)
+        return torch.where(d == 0, torch.zeros((), dtype=like.dtype, device=like.device), x / d)
+
     def elementwise(function: Callable[[Tensor], Tensor], number: Callable[[float], float]) -> Callable[[Any], Any]:
         return lambda x: function(x) if isinstance(x, Tensor) else number(x)
 
@@ -234,5 +250,6 @@ def _operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
         "block_total": block_total,
         "spread": lambda x: x[..., owner],
         "along": along,
+        "ratio": ratio,
         "pi": math.pi,
     }

@@ -23,6 +23,13 @@ from numerics.records import Run
 from numerics.run_directory import MemoryRecords, RunDirectory
 from theory import derive
 
+# Flows by name: what distinguishes each from the others.
+FLOWS: dict[str, dict[str, Any]] = {
+    "stable": dict(oscillates=False),
+    "central": dict(oscillates=True),
+    "inertial": dict(oscillates=True, form="inertial"),
+    "eliminated": dict(oscillates=True, form="eliminated"),
+}
 PROCESSES = ("discrete", "midpoint", "stable", "central")
 # Weights of every step are kept while all processes together need no more than this many numbers.
 KEEP_NUMBERS = 64_000_000
@@ -120,19 +127,17 @@ class _Simulation:
 
     def _build(self, w: Tensor, states: States) -> dict[str, Process]:
         names, context = self.config["processes"], self.context
-        if {"stable", "central"} & set(names):
+        if set(FLOWS) & set(names):
             _refuse_memoryless(self.problem, context.rule, w, states)
         discrete = Discrete(context, _kicked(context, w, states, self.config["kick"]), states)
         built: dict[str, Process] = {}
         if {"discrete", "midpoint"} & set(names):
             built["discrete"] = discrete
-        if "midpoint" in names or ("central" in names and "discrete" in built):
+        if "midpoint" in names or (set(FLOWS) & set(names) and "discrete" in built):
             built["midpoint"] = Midpoint(context, discrete)
-        for name in ("stable", "central"):
-            if name in names:
-                built[name] = AveragedFlow(
-                    context, w, states, oscillates=name == "central", substeps=self.config["substeps"]
-                )
+        for name in names:
+            if name in FLOWS:
+                built[name] = AveragedFlow(context, w, states, name, substeps=self.config["substeps"], **FLOWS[name])
         return built
 
     def run(self, progress: Callable[[int, int], None] | None) -> Run:
@@ -197,10 +202,11 @@ def _refuse_arguments(
         )
     if not np.isfinite(kick):
         raise InputRefused(f"kick must be a finite number (a relative displacement such as 1e-3), got {kick!r}.")
-    unknown = [p for p in processes if p not in PROCESSES]
+    known = ("discrete", "midpoint", *FLOWS)
+    unknown = [p for p in processes if p not in known]
     if unknown or not processes:
         raise InputRefused(
-            f"processes must be some of {', '.join(PROCESSES)}, got {unknown[0]!r}."
+            f"processes must be some of {', '.join(known)}, got {unknown[0]!r}."
             if unknown
             else "processes must name at least one process, got none."
         )

@@ -1,16 +1,17 @@
 """Symbolic derivation of central flows: from an update rule, declared once, to its equations, documents and code."""
 
-from sympy import cbrt, exp, log, sqrt
+from sympy import Rational, cbrt, exp, log, sign, sqrt
 
 from theory.derivation import Derivation, derive
 from theory.errors import RuleRefused
-from theory.registry import available_rules, load_rule
+from theory.registry import available_rules, derivable_rules, load_rule
 from theory.rule import (
     UpdateRule,
     block_mean,
     block_norm2,
     counter,
     hyper,
+    matrix_sign,
     mean,
     norm2,
     option,
@@ -23,6 +24,7 @@ from theory.rule import (
 
 __all__ = [
     "Derivation",
+    "Rational",
     "RuleRefused",
     "UpdateRule",
     "available_rules",
@@ -30,17 +32,20 @@ __all__ = [
     "block_norm2",
     "cbrt",
     "counter",
+    "derivable_rules",
     "derive",
     "exp",
     "hyper",
     "load_rule",
     "log",
+    "matrix_sign",
     "mean",
     "norm2",
     "option",
     "per_block",
     "per_parameter",
     "scalar",
+    "sign",
     "sqrt",
     "total",
     "update_rule",

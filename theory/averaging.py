@@ -19,17 +19,19 @@ from theory.symbols import HSH, BlockTotal, Quantity, Total, epsilon, g, q, y, y
 class Averages:
     """Averaged accumulator maps f̄ = mean + ∑ X_kl · oscillation(y_k, y_l), y_k = Hu_k, with the option's cross term.
 
-    ``mean[a]`` is f at the mean gradient ∇L; ``oscillation[a]`` is ½D²f[y, y'], bilinear in the modes' gradient oscillations;
-    ``cross[a]`` is Df[½q], of the same order in δ, dropped in the published flows and kept as an option.
+    ``mean[a]`` is f at the mean gradient ∇L and the mean filter states; ``oscillation[a]`` is ½D²f[y, y'], bilinear in the modes'
+    gradient oscillations; ``cross[a]`` is Df[½q], of the same order in δ, dropped in the published flows and kept as an option.
+    ``settle`` puts the filter states at their value for a constant gradient, where the flow eliminates them.
     """
 
     mean: dict[Quantity, sp.Expr]
     oscillation: dict[Quantity, sp.Expr]
     cross: dict[Quantity, sp.Expr]
+    settle: dict[Quantity, sp.Expr]
 
     def variance_form(self, a: Quantity) -> sp.Expr:
         r"""The oscillation's contribution as it is printed, y_i y_i averaged to (HΣH)_ii."""
-        return as_variance(self.oscillation[a])
+        return as_variance(self.oscillation[a].xreplace(self.settle))
 
 
 def average(form: NormalForm) -> Averages:
@@ -52,12 +54,12 @@ def average(form: NormalForm) -> Averages:
     settle = {m: gain * g for m, gain in at_mean.items()}
     mean, oscillation, cross = {}, {}, {}
     for a, f in form.accumulators.items():
-        mean[a] = f.xreplace(settle)
-        oscillation[a] = (second(f, along(y), along(y2)) / 2).xreplace(settle)
-        cross[a] = directional(f, mean_along(q / 2)).xreplace(settle)
-        brute = _mean_over_signs(f, along(y), mean_along(q / 2)).xreplace(settle)
+        mean[a] = f
+        oscillation[a] = second(f, along(y), along(y2)) / 2
+        cross[a] = directional(f, mean_along(q / 2))
+        brute = _mean_over_signs(f, along(y), mean_along(q / 2))
         assert is_zero(brute - oscillation[a].subs(y2, y) - cross[a]), f"average of {a} disagrees with the mean over ±δ"
-    return Averages(mean, oscillation, cross)
+    return Averages(mean, oscillation, cross, settle)
 
 
 def _mean_over_signs(f: sp.Expr, flip: dict[Quantity, sp.Expr], drift: dict[Quantity, sp.Expr]) -> sp.Expr:

@@ -46,6 +46,30 @@ def simplify(expr: sp.Expr) -> sp.Expr:
     return opaquely(sp.simplify, expr)
 
 
+def rationally(transform: Callable[[sp.Expr], sp.Expr], expr: sp.Expr) -> sp.Expr:
+    """Apply a transformation of rational expressions, with roots, and powers b^t of whatever base, held as opaque numbers.
+
+    b^(t + k) becomes b^k·(b^t) first, so that different times meet in one unknown.
+    """
+    back: dict[sp.Symbol, sp.Expr] = {}
+    fresh: dict[sp.Expr, sp.Symbol] = {}
+
+    def hold(p: sp.Pow) -> sp.Expr:
+        shift, rest = p.exp.as_coeff_Add() if not p.base.is_Number else (sp.S.Zero, p.exp)
+        core = p.base**rest
+        held = fresh.setdefault(core, sp.Dummy(str(core), positive=True))
+        back[held] = core
+        return held * p.base**shift
+
+    def is_opaque(e: sp.Basic) -> bool:
+        return bool(e.is_Pow and not e.exp.is_Integer)
+
+    result = opaquely(transform, sp.sympify(expr).replace(is_opaque, hold))
+    while result.free_symbols & set(back):
+        result = result.xreplace(back)
+    return result
+
+
 def solve(expr: sp.Expr, unknown: sp.Symbol) -> list[sp.Expr]:
     """Solutions of expr = 0 for one unknown, with reductions held as opaque numbers."""
     return opaquely(sp.solve, expr, unknown)

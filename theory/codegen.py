@@ -1,7 +1,8 @@
 r"""Python source of a rule and its flow, over a small namespace of tensor operations.
 
 The namespace has ``sqrt exp log`` and friends elementwise; ``total`` and ``block_total`` (sums over the last axis, or over each
-parameter tensor in it); ``spread`` (per tensor → per parameter); ``along(c, d)`` = c·d, 0 where d = 0 even if c is infinite.
+parameter tensor in it); ``spread`` (per tensor → per parameter); ``along(c, d)`` = c·d, 0 where d = 0 even if c is infinite;
+``ratio(x, d)`` = x/d, 0 where d = 0.
 Vectors live on the last axis and any leading axes broadcast, so that one function serves a mode and all pairs of modes.
 """
 
@@ -18,7 +19,7 @@ from theory.calculus import directional
 from theory.errors import RuleRefused
 from theory.flow import local_derivative
 from theory.rule import Hyper, State
-from theory.symbols import BlockTotal, Quantity, Reduction, Shape, T, Total, g, h, q, quantity, shape_of, w, y, y2
+from theory.symbols import BlockTotal, Quantity, Reduction, Shape, T, Total, g, h, q, quantity, shape_of, w, y, y2, z
 
 if TYPE_CHECKING:
     from theory.derivation import Derivation
@@ -34,6 +35,7 @@ class EmittedRule:
     states: dict[str, State]
     accumulators: tuple[str, ...]
     filters: tuple[str, ...]
+    reads_filters: bool
     shape: Shape
     schedules: dict[str, str]
 
@@ -44,6 +46,9 @@ def emit(d: Derivation) -> EmittedRule:
     ``step`` is the discrete optimizer; ``accumulator_map`` f at the mean gradient; ``accumulator_rate``, ``…_rate_X`` (per pair of
     gradient oscillations), ``…_rate_cross`` the flow; ``implicit`` solves (1 − dt ∂ȧ/∂a)x = d; ``preconditioner``, ``threshold``,
     their ``…_rate`` along given rates of the accumulators, ``velocity``, ``velocity_X`` (per T = ∇H[u_k, u_l]) and ``memory``.
+    Filter states before and after a step are ``filters`` and ``filters_next``: ``unit_filters`` takes them from the optimizer's states, ``filter_map``
+    advances them, ``settled`` is their value at a constant gradient, ``drive`` is F g; ``feedthrough`` is F(∞), ``lag`` is
+    ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts.
 
     Args:
         d: the derivation.
@@ -57,12 +62,16 @@ def emit(d: Derivation) -> EmittedRule:
     shift = {s: quantity(f"{s}_d", s.shape) for s in a}
     solved = _solve_implicit(flow.jacobian, [shift[s] for s in a])
     names = tuple(str(s) for s in a)
+    m = list(form.filters)
+    seen = {"a": a, "filters": m, "filters_next": [form.outputs[s] for s in m]}
+    means = ("a", "filters", "filters_next", "g")
     functions = [
         _discrete(d),
-        _function("accumulator_map", ("a", "g"), {"a": a}, [(d.averages.mean[s], s.shape) for s in a]),
-        _function("accumulator_rate", ("a", "g"), {"a": a}, [(flow.a_stable[s], s.shape) for s in a]),
-        _function("accumulator_rate_X", ("a", "g", "y", "y2"), {"a": a}, [(flow.a_X[s], s.shape) for s in a]),
-        _function("accumulator_rate_cross", ("a", "g", "q"), {"a": a}, [(flow.a_cross[s], s.shape) for s in a]),
+        _function("accumulator_map", means, seen, [(d.averages.mean[s], s.shape) for s in a]),
+        _function("accumulator_rate", means, seen, [(flow.a_stable[s], s.shape) for s in a]),
+        _function("accumulator_rate_X", (*means, "y", "y2"), seen, [(flow.a_X[s], s.shape) for s in a]),
+        _function("accumulator_rate_cross", (*means, "q"), seen, [(flow.a_cross[s], s.shape) for s in a]),
+        *_filter_functions(d, seen),
         _function(
             "implicit",
             ("a", "g", "d", "h"),
@@ -84,9 +93,34 @@ def emit(d: Derivation) -> EmittedRule:
         d.update.states,
         names,
         tuple(str(m) for m in form.filters),
+        any(f.has(*form.at_gain(1)) for f in form.accumulators.values()) if form.filters else False,
         form.shape,
         {n: str(e) for n, e in d.update.schedules.items()},
     )
+
+
+def _filter_functions(d: Derivation, seen: dict[str, list[Quantity]]) -> list[str]:
+    form = d.normal_form
+    a, m = {"a": seen["a"]}, list(form.filters)
+    states = {"s": [d.update.old(n) for n in d.update.states]}
+    unit = [f"ratio({s.name}, {source_of(1 / form.scales[s], s.shape)})" if s in form.scales else s.name for s in m]
+    used = set().union(*(form.scales[s].free_symbols for s in form.scales)) & set(d.update.hyper.values())
+    return [
+        "\n".join([
+            "def unit_filters(hyper, s):",
+            *_unpack(states),
+            *(f"    {s.name} = hyper.{s.name}" for s in sorted(used, key=str)),
+            f"    return ({''.join(u + ', ' for u in unit).strip()})",
+        ]),
+        _function("filter_map", ("a", "filters", "g"), a | {"filters": m}, [(form.filters[s], s.shape) for s in m]),
+        _function("settled", ("a", "g"), a, [(g * form.gains[s].subs(z, 1), s.shape) for s in m]),
+        _function("drive", ("a", "filters", "filters_next", "g"), seen, [(form.drive, Shape.PARAMETER)], single=True),
+        _function("feedthrough", ("a",), a, [(form.feedthrough, Shape.SCALAR)], single=True),
+        _function("lag", ("a",), a, [(form.lag, Shape.SCALAR)], single=True),
+        _function(
+            "pole_start", ("a", "filters", "g"), a | {"filters": m}, [(form.pole_start, Shape.PARAMETER)], single=True
+        ),
+    ]
 
 
 class _Printer(PythonCodePrinter):

@@ -51,8 +51,9 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
         The rates and the closed forms, SymPy's own solution of 𝒜 + ℬX = 0.
     """
     critical = {y: stab.threshold * form.P * u, y2: stab.threshold * form.P * v}  # HU = λ*PU
-    stable = margin_rate(form, stab, flow.w_stable, flow.a_stable)
-    per_X = margin_rate(form, stab, flow.w_X, {a: e.xreplace(critical) for a, e in flow.a_X.items()})
+    stable = margin_rate(form, stab, flow.w_stable, {a: flow.settled(a) for a in flow.a_stable})
+    rates = {a: e.xreplace(flow.settle).xreplace(critical) for a, e in flow.a_X.items()}
+    per_X = margin_rate(form, stab, flow.w_X, rates)
     A, B = (e.subs(v, u) for e in (stable, per_X))
     rate, slope = sp.symbols("A B")
     one_mode = sp.solve(rate + slope * X, X)[0].xreplace({rate: A, slope: B})

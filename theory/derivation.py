@@ -15,6 +15,7 @@ from typing import Any
 import sympy as sp
 
 from theory.averaging import Averages, average, published_averages
+from theory.clock import after_long
 from theory.codegen import EmittedRule, emit
 from theory.complementarity import Complementarity, complementarity
 from theory.flow import Flow, to_flow
@@ -75,7 +76,7 @@ class Derivation:
     @property
     def stable_flow(self) -> dict[sp.Symbol, sp.Expr]:
         """Right-hand sides with Σ = 0, by variable."""
-        return {w: self.flow.w_stable} | dict(self.flow.a_stable)
+        return {w: self.flow.w_stable} | {a: self.flow.settled(a) for a in self.flow.a_stable}
 
     @property
     def central_flow(self) -> dict[sp.Symbol, sp.Expr]:
@@ -108,6 +109,10 @@ class Derivation:
     def rule_symbol(self, name: str) -> Quantity:
         """Symbol of a hyperparameter or state."""
         return self.update.hyper[name] if name in self.update.hyper else self.update.old(name)
+
+    def limit(self, expr: sp.Expr) -> sp.Expr:
+        """An expression after a long time, when bias corrections have died out."""
+        return after_long(self.update, expr)
 
     def certify(self, hyper: dict[str, float]) -> None:
         """Certify at numbers that the flip comes first; raises RuleRefused where it does not."""
@@ -191,7 +196,11 @@ def _describe(d: Derivation) -> list[Step]:
                 ("gradient", r"\mathbb E[\nabla L]", r"\nabla L+\tfrac12\nabla\langle H,\Sigma\rangle"),
                 ("loss", r"\mathbb E[L]", r"L+\tfrac12\langle H,\Sigma\rangle=L+\tfrac12\lambda^*\operatorname{tr}X"),
                 *(
-                    (f"average of {a}", rf"\mathbb E[f_{{{a}}}]", d.averages.mean[a] + d.averages.variance_form(a))
+                    (
+                        f"average of {a}",
+                        rf"\mathbb E[f_{{{a}}}]",
+                        d.averages.mean[a].xreplace(d.averages.settle) + d.averages.variance_form(a),
+                    )
                     for a in form.accumulators
                 ),
             ),

@@ -33,10 +33,15 @@ class Flow:
     a_cross: dict[Quantity, sp.Expr]
     memory: sp.Expr
     jacobian: sp.Matrix
+    settle: dict[Quantity, sp.Expr]
 
     def a_average(self, a: Quantity) -> sp.Expr:
-        r"""ȧ with the oscillation's part written in (HΣH)_ii, as it is printed."""
-        return collect(self.a_stable[a] + as_variance(self.a_X[a]))
+        r"""ȧ with the oscillation's part written in (HΣH)_ii, filter states eliminated, as it is printed."""
+        return collect(self.settled(a) + as_variance(self.a_X[a].xreplace(self.settle)))
+
+    def settled(self, a: Quantity) -> sp.Expr:
+        """ȧ without oscillation, filter states eliminated."""
+        return collect(sp.expand(self.a_stable[a].xreplace(self.settle)))
 
 
 def to_flow(form: NormalForm, averages: Averages) -> Flow:
@@ -77,6 +82,7 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
             len(names),
             lambda i, j: simplify(local_derivative(a_stable[names[i]], names[j], form.update.rule.name)),
         ),
+        settle=averages.settle,
     )
 
 

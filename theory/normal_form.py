@@ -5,17 +5,19 @@ Which states are filters and which are accumulators is found by differentiation,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
 import sympy as sp
 
-from theory.calculus import directional, is_linear, is_zero, simplify
+from theory.calculus import directional, is_linear, is_zero, rationally, simplify
 from theory.errors import RuleRefused
-from theory.rule import Update
+from theory.rule import MatrixSign, Update
 from theory.symbols import Quantity, Shape, g, quantity, shape_of, w, z
+from theory.unit_gain import to_unit_gain
 
-NONSMOOTH = (sp.sign, sp.Abs, sp.Max, sp.Min, sp.Piecewise, sp.Heaviside, sp.floor, sp.ceiling, sp.Mod)
+NONSMOOTH = (MatrixSign, sp.sign, sp.Abs, sp.Max, sp.Min, sp.Piecewise, sp.Heaviside, sp.floor, sp.ceiling, sp.Mod)
 _ALONG_G = quantity("dg", Shape.PARAMETER)
 
 
@@ -25,8 +27,9 @@ class NormalForm:
 
     ``accumulators`` and ``filters`` map a state's symbol to its next value: an accumulator's as f(a, g, m), where m stands
     for the updated filter states, a filter's as a linear form in (m, g). P and γ are in the *updated* accumulators, written
-    with the same symbols. ``transfer`` is F(z) with F(1) = 1; ``gains`` holds each filter's transfer from g to its updated
-    state, ``outputs`` the symbols of the updated filters that the accumulators read.
+    with the same symbols. ``drive`` is (F g)_t in g and the filter states before and after the step, ``transfer`` is F(z), both
+    with F(1) = 1; ``gains`` holds each filter's transfer from g to its updated state, ``outputs`` the symbols of the updated
+    filters, ``scales`` the factors by which bias-corrected filters differ from the rule's own states (`to_unit_gain`).
     """
 
     update: Update
@@ -35,8 +38,37 @@ class NormalForm:
     outputs: dict[Quantity, Quantity]
     P: sp.Expr
     gamma: sp.Expr
+    drive: sp.Expr
     transfer: sp.Expr
     gains: dict[Quantity, sp.Expr]
+    scales: dict[Quantity, sp.Expr]
+
+    @property
+    def feedthrough(self) -> sp.Expr:
+        """F(∞): how much of a gradient acts in its own step."""
+        return rationally(lambda F: sp.limit(F, z, sp.oo), self.transfer) if self.filters else sp.S.One
+
+    @property
+    def lag(self) -> sp.Expr:
+        r"""Lag of the one-pole filter that replaces F in the inertial flow: ½ − F′(1), in steps (THEORY section 4)."""
+        return rationally(sp.factor, sp.Rational(1, 2) - sp.diff(self.transfer, z).subs(z, 1))
+
+    @property
+    def pole_start(self) -> sp.Expr:
+        r"""Where the one-pole filter starts, m(0), so that both relax from the rule's filter states by the same total.
+
+        At a constant gradient the rule's drive exceeds it by a geometric series; its sum equals lag·(m(0) − ∇L).
+        """
+        if not self.filters:
+            return g
+        old = list(self.filters)
+        A = sp.Matrix([[sp.diff(self.filters[a], b) for b in old] for a in old])
+        new = A * sp.Matrix(old)
+        drive = self.drive.xreplace({self.outputs[m]: e for m, e in zip(old, new, strict=True)} | {g: sp.S.Zero})
+        settled = [self.gains[m].subs(z, 1) * g for m in old]
+        series = (sp.eye(len(old)) - A).LUsolve(sp.Matrix([m - s for m, s in zip(old, settled, strict=True)]))
+        total = drive.xreplace(dict(zip(old, series, strict=True)))
+        return g + rationally(sp.factor, total / self.lag)
 
     @property
     def shape(self) -> Shape:
@@ -63,27 +95,31 @@ def to_normal_form(update: Update) -> NormalForm:
         RuleRefused: If the rule does not fit, naming the offending term and the reason.
     """
     _refuse_nonsmooth(update)
-    composed = _compose(update)
-    filters, accumulators = classify(update, composed)
+    update, scales = to_unit_gain(update)
+    filters, accumulators = classify(update)
+    composed = _compose(update, filters)
     gains = _gains(update, filters, composed)
     step = _step_in_new_states(update, filters)
     gamma = _decay(update, step)
-    dc, transfer = _drive(update, step + gamma * w, filters, gains, composed)
+    drive = step + gamma * w
+    dc, transfer = _transfer(update, drive, filters, gains)
     rename = {update.new(n): update.old(n) for n in accumulators}
     outputs = {update.old(n): update.new(n) for n in filters}
     return NormalForm(
         update=update,
         accumulators={update.old(n): _accumulator_map(update, n, accumulators) for n in accumulators},
-        filters={update.old(n): composed[n].subs(rename) for n in filters},
+        filters={update.old(n): _in_updated(update, composed[n], filters).subs(rename) for n in filters},
         outputs=outputs,
         P=(1 / dc).subs(rename),
         gamma=simplify(gamma).subs(rename),
+        drive=rationally(sp.factor, -drive / dc).subs(rename) if filters else g,
         transfer=transfer.subs(rename),
         gains={update.old(n): gains[n].subs(rename) for n in filters},
+        scales={update.old(n): c.subs(rename) for n, c in scales.items()},
     )
 
 
-def classify(update: Update, composed: dict[str, sp.Expr]) -> tuple[list[str], list[str]]:
+def classify(update: Update) -> tuple[list[str], list[str]]:
     """Find which states are filters and which accumulators.
 
     The filters are the set whose next values are linear in (filters, g) and depend on g, while the next value of every
@@ -91,7 +127,6 @@ def classify(update: Update, composed: dict[str, sp.Expr]) -> tuple[list[str], l
 
     Args:
         update: the recorded step.
-        composed: next value of each state in old states and g.
 
     Returns:
         The names of the filters and of the accumulators.
@@ -99,16 +134,31 @@ def classify(update: Update, composed: dict[str, sp.Expr]) -> tuple[list[str], l
     Raises:
         RuleRefused: If no such set exists.
     """
-    names = list(update.states)
-    for size in range(len(names) + 1):
-        for chosen in combinations(names, size):
-            if all(_fits(update, composed, n, chosen) for n in names):
-                return list(chosen), [n for n in names if n not in chosen]
-    culprit = next(n for n in names if not _fits(update, composed, n, ()))
+    found = _search(update, update.rule.slow_preconditioner)
+    if found is not None:
+        return found
+    if _search(update, frozen=True) is not None:
+        raise RuleRefused(
+            f"the rule {update.rule.name!r} filters a gradient that is already divided by a moving preconditioner: F and P do not commute; "
+            "declare slow_preconditioner=True in @update_rule to accept that P moves slowly in the filter's memory, which a run then measures."
+        )
+    composed = _compose(update)
+    culprit = next(n for n in update.states if not _fits(update, composed, n, ()))
     raise RuleRefused(
         f"the rule {update.rule.name!r} is not in normal form: the next value of {culprit}, {composed[culprit]}, is neither linear in "
         "(filter states, g) nor free of a first derivative in them at 0, so it is neither a filter nor an accumulator."
     )
+
+
+def _search(update: Update, frozen: bool) -> tuple[list[str], list[str]] | None:
+    """The smallest set of states that are filters while all others are accumulators, these ``frozen`` or not."""
+    names = list(update.states)
+    for size in range(len(names) + 1):
+        for chosen in combinations(names, size):
+            composed = _compose(update, chosen if frozen else names)
+            if all(_fits(update, composed, n, chosen) for n in names):
+                return list(chosen), [n for n in names if n not in chosen]
+    return None
 
 
 def _fits(update: Update, composed: dict[str, sp.Expr], name: str, filters: tuple[str, ...]) -> bool:
@@ -131,8 +181,8 @@ def _refuse_nonsmooth(update: Update) -> None:
                 )
 
 
-def _compose(update: Update) -> dict[str, sp.Expr]:
-    """Next value of every state in terms of old states and g alone.
+def _compose(update: Update, filters: Iterable[str] | None = None) -> dict[str, sp.Expr]:
+    """Next value of every state in terms of old states and g; filters in updated accumulators, if filters are given.
 
     Raises:
         RuleRefused: If a state depends on w.
@@ -140,7 +190,10 @@ def _compose(update: Update) -> dict[str, sp.Expr]:
     composed: dict[str, sp.Expr] = {}
     for equation in update.equations:
         if equation.state != "w":
-            composed[equation.state] = equation.expr.xreplace({update.new(n): e for n, e in composed.items()})
+            reads = filters if filters is not None and equation.state in filters else composed
+            composed[equation.state] = equation.expr.xreplace({
+                update.new(n): e for n, e in composed.items() if n in reads
+            })
     for name, expr in composed.items():
         if w in expr.free_symbols:
             raise RuleRefused(
@@ -170,7 +223,12 @@ def _gains(update: Update, filters: list[str], composed: dict[str, sp.Expr]) -> 
         for n, s in zip(filters, spectra, strict=True)
     ]
     solution = sp.solve(rows, spectra, dict=True)[0]
-    return {n: sp.factor(simplify(solution[s])) for n, s in zip(filters, spectra, strict=True)}
+    return {n: rationally(sp.factor, solution[s]) for n, s in zip(filters, spectra, strict=True)}
+
+
+def _in_updated(update: Update, expr: sp.Expr, filters: list[str]) -> sp.Expr:
+    """A filter's next value in updated accumulators: the counter before the step is one less."""
+    return rationally(sp.factor, expr.xreplace(_freeze(update, filters)))
 
 
 def _freeze(update: Update, filters: list[str]) -> dict[Quantity, sp.Expr]:
@@ -204,9 +262,7 @@ def _decay(update: Update, step: sp.Expr) -> sp.Expr:
     return gamma
 
 
-def _drive(
-    update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, sp.Expr], composed: dict[str, sp.Expr]
-) -> tuple[sp.Expr, sp.Expr]:
+def _transfer(update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
     """DC gain of the step from g (= P⁻¹) and the transfer function normalised to F(1) = 1.
 
     Raises:
@@ -227,7 +283,7 @@ def _drive(
     signal = {g: 1} | {update.new(n): gains[n] for n in filters} | {update.old(n): gains[n] / z for n in filters}
     spectrum = -drive.xreplace(signal)
     dc = spectrum.subs(z, 1)
-    dc = sp.factor(simplify(dc)) if filters else dc / g if dc.has(g) else dc
+    dc = rationally(sp.factor, dc) if filters else dc / g if dc.has(g) else dc
     if is_zero(dc):
         raise RuleRefused(
             f"the rule {update.rule.name!r} takes no step along a constant gradient (DC gain 0): it has no preconditioner."
@@ -236,7 +292,7 @@ def _drive(
         raise RuleRefused(
             f"the rule {update.rule.name!r} steps up the gradient: its preconditioner {1 / dc} is negative; check the sign of the step."
         )
-    transfer = sp.factor(simplify(spectrum / dc))
+    transfer = rationally(lambda e: sp.factor(e / e.subs(z, 1)), spectrum)
     if shape_of(transfer) > Shape.SCALAR:
         raise RuleRefused(
             f"the rule {update.rule.name!r} is not in normal form: its filter {transfer} differs between coordinates; one F for all is required."

@@ -28,6 +28,11 @@ def available_rules() -> dict[str, UpdateRule]:
     return dict(sorted(rules.items()))
 
 
+def derivable_rules() -> dict[str, UpdateRule]:
+    """The rules that the theory covers: all but those declared as refused."""
+    return {name: rule for name, rule in available_rules().items() if rule.refused is None}
+
+
 def load_rule(name: str | Path | UpdateRule) -> UpdateRule:
     """Return the rule of this name, or the one defined in this file.
 

@@ -21,9 +21,11 @@ from typing import Any
 import sympy as sp
 
 from theory.errors import RuleRefused
-from theory.symbols import BlockTotal, Quantity, Shape, Total, g, hyper_symbol, quantity, shape_of, w
+from theory.symbols import CATALOGUE, BlockTotal, Quantity, Shape, Total, g, hyper_symbol, quantity, shape_of, w
 
 RESERVED = {"w": "the parameters", "g": "the gradient"}
+# Names in the catalogue that rules are meant to use.
+FREE = ("lr", "beta", "beta1", "beta2", "momentum", "eps", "weight_decay", "nu", "m", "t")
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,15 @@ def total(x: sp.Expr) -> sp.Expr:
 def norm2(x: sp.Expr) -> sp.Expr:
     r"""‖x‖² over all parameters."""
     return Total(x**2)
+
+
+class MatrixSign(sp.Function):
+    """The orthogonal factor of a matrix's polar decomposition: UVᵀ of its singular value decomposition USVᵀ."""
+
+
+def matrix_sign(x: sp.Expr) -> sp.Expr:
+    """The orthogonal factor UVᵀ of a parameter matrix USVᵀ; not differentiable where a singular value vanishes."""
+    return MatrixSign(x)
 
 
 def block_norm2(x: sp.Expr) -> sp.Expr:
@@ -263,6 +274,8 @@ class UpdateRule:
     doc: str = ""
     published: Callable[[Any], Mapping[str, tuple[sp.Expr, sp.Expr]]] | None = field(default=None, compare=False)
     references: tuple[str, ...] = ()
+    slow_preconditioner: bool = False
+    refused: str | None = None
 
     def record(self, **choices: Any) -> Update:
         """Run the function on symbols and return the recorded step.
@@ -356,13 +369,20 @@ def parse_schedule(value: Any, t: Quantity, name: str) -> sp.Expr:
 
 
 def update_rule(
-    *, name: str | None = None, references: tuple[str, ...] = (), **declared: Hyper | State | Option
+    *,
+    name: str | None = None,
+    references: tuple[str, ...] = (),
+    slow_preconditioner: bool = False,
+    refused: str | None = None,
+    **declared: Hyper | State | Option,
 ) -> Callable[[Callable[[Any], None]], UpdateRule]:
     """Turn a function of ``s`` into an UpdateRule; keyword arguments declare hyperparameters, states and options.
 
     Args:
         name: of the rule; the function's name if not given.
         references: literature, in full.
+        slow_preconditioner: accept that a filter acts on the preconditioned gradient, as if P did not move in its memory.
+        refused: words of the sentence with which the theory refuses the rule, for a rule that is kept as an example of that.
         **declared: hyper(...), per_parameter(), per_block(), scalar(), counter() or option() by name.
 
     Returns:
@@ -376,6 +396,8 @@ def update_rule(
             raise RuleRefused(
                 f"{key!r} is reserved for {RESERVED[key]}: declare the state or hyperparameter under another name."
             )
+        if key in CATALOGUE and key not in FREE:
+            raise RuleRefused(f"{key!r} stands for {CATALOGUE[key].meaning}: declare it under another name.")
         if not isinstance(value, Hyper | State | Option):
             raise RuleRefused(
                 f"{key!r} must be declared with hyper(), per_parameter(), per_block(), scalar(), counter() or option(), got {value!r}."
@@ -393,6 +415,8 @@ def update_rule(
             options,
             (function.__doc__ or "").strip(),
             references=references,
+            slow_preconditioner=slow_preconditioner,
+            refused=refused,
         )
 
     return decorate

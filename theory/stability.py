@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from theory.clock import moments, without_clock
 from theory.errors import RuleRefused
 from theory.normal_form import NormalForm
 from theory.rule import Hyper
@@ -32,9 +33,11 @@ class Stability:
     threshold: sp.Expr
     conditions: tuple[sp.Expr, ...]
     proved: bool
+    clock: dict[sp.Symbol, sp.Expr]
+    form: NormalForm
 
     def certify(self, values: Mapping[sp.Symbol, float]) -> None:
-        """Certify at given hyperparameters that the flip comes first; returns if it does.
+        """Certify at given hyperparameters that the flip comes first, at several steps if F depends on time.
 
         Args:
             values: number for each symbol in the conditions.
@@ -45,6 +48,12 @@ class Stability:
         if self.proved:
             return
         exact = {s: sp.nsimplify(v, rational=True) for s, v in values.items()}
+        timed = any(c.free_symbols & (set(self.clock) | set(self.form.accumulators)) for c in self.conditions)
+        for moment in moments(self.form, exact) if timed else [{}]:
+            self._certify(exact | moment)
+
+    def _certify(self, exact: dict[sp.Symbol, sp.Expr]) -> None:
+        exact |= {u: sp.nsimplify(sp.N(e.subs(exact)), rational=True) for u, e in self.clock.items()}
         crossings = [x for c in self.conditions for x in _first_roots(c.subs(exact))]
         if crossings:
             first = min(crossings)
@@ -67,21 +76,28 @@ def stability(form: NormalForm) -> Stability:
     Raises:
         RuleRefused: If F(−1) ≤ 0 on the whole domain, or F has poles outside the unit disc or cancels z − 1 + γ.
     """
-    at_flip = sp.factor(form.transfer.subs(z, -1))
+    (transfer,), clock = without_clock(form.update, form.transfer)
+    at_flip = sp.factor(transfer.subs(z, -1))
     if at_flip.is_nonpositive:
         raise RuleRefused(
             f"the rule {form.update.rule.name!r} has no flip: F(−1) = {at_flip} is not positive, so no period-2 oscillation can arise."
         )
     threshold = sp.simplify((2 - form.gamma) / at_flip)
-    numerator, denominator = sp.fraction(sp.together(form.transfer))
-    polynomial = sp.Poly(sp.expand((z - 1 + form.gamma) * denominator + lam * numerator), z)
+    numerator, denominator = sp.fraction(sp.together(transfer))
+    polynomial = sp.Poly(sp.expand((z - 1 + form.gamma) * denominator + lam * numerator), z).as_expr()
     if sp.gcd(sp.Poly(numerator, z), sp.Poly(denominator, z)).degree() > 0:
         raise RuleRefused(
             f"the rule {form.update.rule.name!r} has a filter with a cancelled pole, {form.transfer}: an internal mode is invisible in F."
         )
-    conditions = hurwitz_conditions(polynomial.as_expr().subs(lam, _x * threshold)) + hurwitz_conditions(denominator)
+    closed = (polynomial.subs(lam, _x * threshold), denominator)
+    conditions = tuple(c for p in closed for c in hurwitz_conditions(p))
     domains = {symbol: form.update.rule.hyper[name] for name, symbol in form.update.hyper.items()}
-    return Stability(polynomial.as_expr(), threshold, conditions, all(is_positive(c, domains) for c in conditions))
+    proved = all(is_positive(c, domains) for c in conditions)
+    in_time = [sp.powsimp(e.xreplace(clock)) for e in (polynomial, threshold)]
+    found = Stability(in_time[0], in_time[1], conditions, proved, clock, form)
+    if all(c.free_symbols <= {_x} for c in conditions):
+        found.certify({})  # no hyperparameter can change the outcome
+    return found
 
 
 def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
@@ -96,10 +112,12 @@ def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
     degree = sp.degree(polynomial, z)
     if degree <= 0:
         return ()
-    image = sp.Poly(sp.expand(sp.together(polynomial.subs(z, (1 + _s) / (1 - _s)) * (1 - _s) ** degree).simplify()), _s)
+    coefficients = sp.Poly(polynomial, z).all_coeffs()
+    image = sp.Poly(sp.Add(*[c * (1 + _s) ** (degree - i) * (1 - _s) ** i for i, c in enumerate(coefficients)]), _s)
     a = [image.coeff_monomial(_s ** (degree - k)) for k in range(degree + 1)]
     # A polynomial and its negative have the same roots: the sign is fixed by χ(1), the value at s = 0.
-    sign = -1 if (a[-1].subs(_x, sp.Rational(1, 2))).is_negative else 1
+    # which cannot vanish for a stable polynomial: one sample inside all domains decides it.
+    sign = -1 if a[-1].subs(dict.fromkeys(a[-1].free_symbols, sp.Rational(1, 2))).is_negative else 1
     a = [sign * c for c in a]
     hurwitz = sp.Matrix(
         degree, degree, lambda i, j: a[2 * (j + 1) - (i + 1)] if 0 <= 2 * (j + 1) - (i + 1) <= degree else 0
@@ -110,7 +128,8 @@ def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
 def is_positive(expr: sp.Expr, domains: Mapping[sp.Symbol, Hyper]) -> bool:
     """Whether an expression is provably positive for x in (0, 1) and all hyperparameters in their domains.
 
-    Each bounded variable is replaced by a positive one (x = r/(1 + r)); positive coefficients then prove the claim.
+    Each bounded variable is replaced by a positive one (x = r/(1 + r), and 1/(1 + r) for the elapsed decay b^(t − 1)); positive
+    coefficients then prove the claim.
 
     Args:
         expr: rational in x and the hyperparameters.
@@ -126,7 +145,8 @@ def is_positive(expr: sp.Expr, domains: Mapping[sp.Symbol, Hyper]) -> bool:
         r = sp.Symbol(f"r{i}", positive=True)
         domain = domains[symbol].domain if symbol in domains else None
         unit = symbol == _x or (domain is not None and (domain.lower, domain.upper) == (0, 1))
-        mapped = mapped.subs(symbol, r / (1 + r) if unit else r)
+        elapsed = domain is None and symbol != _x
+        mapped = mapped.subs(symbol, 1 / (1 + r) if elapsed else r / (1 + r) if unit else r)
     numerator, denominator = sp.fraction(sp.cancel(sp.together(mapped)))
     return (
         all(_positive_coefficients(p) or _positive_coefficients(-p) for p in (numerator, denominator))

@@ -20,6 +20,7 @@ from numerics.boundary import to_numpy, to_tensor
 from numerics.derivatives import LocalDerivatives
 from numerics.eigen import Modes, spectral_cut
 from numerics.lowered import States
+from numerics.processes.filters import make_filter
 from numerics.processes.process import Context, ProcessStopped, Row, spectrum_row, states_row, tracker
 from numerics.processes.propagator import Propagator
 from numerics.sdcp import solve_sdcp
@@ -67,16 +68,19 @@ class AveragedFlow:
         context: Context,
         w: Tensor,
         states: States,
+        name: str,
         *,
         oscillates: bool,
         substeps: int = 1,
         fast: float = FAST,
         cross_term: bool = False,
+        form: str = "map",
     ) -> None:
-        self.name = "central" if oscillates else "stable"
+        self.name = name
         self.context, self.w, self.oscillates, self.substeps, self.fast = context, w, oscillates, substeps, fast
         self.cross_term = cross_term  # keep g∘∇⟨H,Σ⟩ in E[∇L∇Lᵀ] (T5)
         self.before: States = context.rule.select(states)  # accumulators before the update at w
+        self.filter = make_filter(form, context.rule, states)
         self._fresh = True  # the first update is the optimizer's own
         self._last = Oscillation.none(w)
         self._calls = 0
@@ -103,6 +107,8 @@ class AveragedFlow:
         clock = [time.perf_counter()]
         local = self.context.problem.linearise(self.w)
         clock.append(time.perf_counter())
+        if self._fresh:
+            self._start_filter(local.grad)
         a = self._updated(local.grad, h)
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
         modes = self._tracker.track(local.quick_hessian_product, P, (1 - WINDOW) * threshold)
@@ -113,16 +119,19 @@ class AveragedFlow:
         clock.append(time.perf_counter())
         propagator = Propagator.at(modes, P, h, self.fast * threshold)
         velocity = self.context.rule.f.velocity(a, self.w, local.grad)
-        smooth = propagator.displace(velocity)
-        now, status = self._close(modes, U, T, P, threshold, a, local, smooth, propagator, h)
+        through = self.filter.feedthrough(a, h)
+        slow = self.context.rule.f.velocity(a, self.w, self.filter.drive(a, local.grad, h))
+        smooth = propagator.displace(slow, velocity)
+        now, status = self._close(modes, U, T, P, threshold, a, local, smooth, through, propagator, h)
         clock.append(time.perf_counter())
         row = (
             self._row(local, a, P, modes, threshold, now)
             | _cost(clock)
             | {"sdcp_status": status, "complete": float(modes.complete)}
         )
-        push = propagator.displace(self.context.rule.f.velocity_X(a, now.curvature_gradient)) if k else 0.0
-        self.w = (self.w + smooth + push).detach()
+        force = self.context.rule.f.velocity_X(a, now.curvature_gradient) if k else torch.zeros_like(self.w)
+        self.w = (self.w + smooth + propagator.displace(through * force, force)).detach()
+        self.filter.advance(a, local.grad + now.curvature_gradient / 2, h)
         self.before, self._last, self._fresh = a, now, False
         if not bool(torch.isfinite(self.w).all()):
             raise ProcessStopped(
@@ -146,35 +155,49 @@ class AveragedFlow:
         self._calls += 1
         return local.third(U, checked=self._calls % CHECK_EVERY == 1)
 
+    def _start_filter(self, g: Tensor) -> None:
+        f = self.context.rule.f
+        first = _vectors(f.accumulator_map(self.before, *self.filter.means(self.before, g), g), self.before)
+        self.filter.start(first, g)
+
+    def _means(self, a: States, g: Tensor) -> tuple[States, States, Tensor]:
+        """Filter states and gradient as accumulators read them: where they read both, ½∇⟨H,Σ⟩ is in both or in neither."""
+        if self.context.rule.reads_filters:
+            g = g + self._last.curvature_gradient / 2
+        return (*self.filter.means(a, g), g)
+
     def _updated(self, g: Tensor, h: float) -> States:
         """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
         f = self.context.rule.f
+        means = self._means(self.before, g)
         if self._fresh:
-            return _vectors(f.accumulator_map(self.before, g), self.before)
+            return _vectors(f.accumulator_map(self.before, *means), self.before)
         rate = [
             r + x
             for r, x in zip(
-                f.accumulator_rate(self.before, g), self._oscillating_rate(self.before, g, self._last), strict=True
+                f.accumulator_rate(self.before, *means),
+                self._oscillating_rate(self.before, means, self._last),
+                strict=True,
             )
         ]
         change = f.implicit(self.before, g, rate, h)
         return tuple(b + c for b, c in zip(self.before, _vectors(change, self.before), strict=True))
 
-    def _oscillating_rate(self, a: States, g: Tensor, o: Oscillation) -> list[Any]:
+    def _oscillating_rate(self, a: States, means: Any, o: Oscillation) -> list[Any]:
         if not o.X.numel():
             return [0.0] * len(a)
         return [
             torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0
-            for r in self._rate_per_pair(a, g, o.y, o.T)
+            for r in self._rate_per_pair(a, means, o.y, o.T)
         ]
 
-    def _rate_per_pair(self, a: States, g: Tensor, y: Tensor, T: Tensor) -> list[Any]:
+    def _rate_per_pair(self, a: States, means: Any, y: Tensor, T: Tensor) -> list[Any]:
         """Accumulators' rates per unit of X on each pair of modes."""
         f = self.context.rule.f
-        rates = f.accumulator_rate_X(a, g, y.T[:, None], y.T[None])
+        rates = f.accumulator_rate_X(a, *means, y.T[:, None], y.T[None])
         if not self.cross_term:
             return list(rates)
-        return [r + c for r, c in zip(rates, f.accumulator_rate_cross(a, g, T), strict=True)]
+        return [r + c for r, c in zip(rates, f.accumulator_rate_cross(a, *means, T), strict=True)]
 
     def _close(
         self,
@@ -186,6 +209,7 @@ class AveragedFlow:
         a: States,
         local: LocalDerivatives,
         smooth: Tensor,
+        through: float,
         propagator: Propagator,
         h: float,
     ) -> tuple[Oscillation, float]:
@@ -202,15 +226,19 @@ class AveragedFlow:
         y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * (P * U.T).T)
         pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
         flat = T.reshape(k * k, -1)
-        per_X = propagator.displace(f.velocity_X(a, T)).reshape(k * k, -1)
+        force = f.velocity_X(a, T)
+        per_X = propagator.displace(through * force, force).reshape(k * k, -1)
+        means = self._means(a, g)
         A = torch.diag(_relaxed(threshold - modes.values[:k], threshold)) - (flat @ smooth).reshape(k, k)
         B = -(flat @ per_X.T)
-        drift = f.implicit(a, g, f.accumulator_rate(a, g), h)
+        drift = f.implicit(a, g, f.accumulator_rate(a, *means), h)
         A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(
             k, k
         )
-        A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, g))) * torch.eye(k, dtype=A.dtype, device=A.device)
-        change = f.implicit(a, g, self._rate_per_pair(a, g, y, T), h)
+        A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, *means))) * torch.eye(
+            k, dtype=A.dtype, device=A.device
+        )
+        change = f.implicit(a, g, self._rate_per_pair(a, means, y, T), h)
         P_X = f.preconditioner_rate(a, [h * _tensor(c, g) for c in change])
         B = B + threshold * self._margin(pairs, P_X)
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
@@ -264,6 +292,7 @@ class AveragedFlow:
         return {
             "w": self.w,
             "before": list(self.before),
+            "filter": list(self.filter.values),
             "fresh": int(self._fresh),
             "calls": self._calls,
             "values": self._values,
@@ -275,6 +304,7 @@ class AveragedFlow:
     def restore(self, state: Mapping[str, Any]) -> None:
         """See Process."""
         self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
+        self.filter.values = tuple(state["filter"])
         self._calls, self._values, self._rise = int(state["calls"]), state["values"], float(state["rise"])
         self._tracker.restore(state["tracker"])
         self._last = Oscillation(**state["last"])

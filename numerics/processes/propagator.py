@@ -31,8 +31,12 @@ class Propagator:
         U = modes.U[:, fast]
         return cls(U, (P * U.T).T, modes.values[fast], h)
 
-    def displace(self, velocity: Tensor) -> Tensor:
-        """Displacement by a velocity that acts through the step, (..., n)."""
+    def displace(self, slow: Tensor, fast: Tensor) -> Tensor:
+        """Displacement by velocities that act through the step, (..., n): ``fast`` in the tracked modes, ``slow`` elsewhere.
+
+        They differ where a filter stands between gradient and step: a critical mode follows its forcing at once, whatever
+        the filter, since x = F/(z − 1 + λF) f is f/λ for slow f.
+        """
         x = self.values * self.h
-        shrink = self.h * (-torch.expm1(-x) / x - 1)
-        return self.h * velocity + ((velocity @ self.dual) * shrink) @ self.U.T
+        along = self.h * ((fast @ self.dual) * (-torch.expm1(-x) / x) - slow @ self.dual)
+        return self.h * slow + along @ self.U.T

@@ -36,7 +36,7 @@ def at_the_edge(rule, hyper):
 
 def averaged_rate(lowered, a, g, y, slope_step=1e-6):
     """(T7) by brute force: f averaged over g ± y, ∂f/∂a by central differences, one accumulator at a time."""
-    f = lowered.f.accumulator_map
+    f = lambda a, g: lowered.f.accumulator_map(a, (), (), g)  # ruff: ignore[lambda-assignment]
     mean = [(p + m) / 2 for p, m in zip(f(a, g + y), f(a, g - y), strict=True)]
     rates = []
     for i, value in enumerate(a):
@@ -99,7 +99,7 @@ def test_covariance_and_velocity_match_the_reference(rule, hyper):
             B[:, :, i, j] = B[:, :, j, i] = column
     reference = solve_sdcp(((A + A.T) / 2).numpy(), (B + B.transpose(1, 0, 2, 3)) / 2)
 
-    flow = AveragedFlow(context, w, lowered.initial(), oscillates=True)
+    flow = AveragedFlow(context, w, lowered.initial(), "central", oscillates=True)
     flow.before, flow._fresh = a, False
     flow._updated = lambda g, h: a
     flow._substep(H_STEP)

@@ -64,11 +64,9 @@ def test_accumulators_match_the_brute_force_average_over_signs(rule, hyper):
     errors = []
     for size in (1e-2, 1e-1):
         step = size * y
-        brute = [
-            (p + m) / 2
-            for p, m in zip(lowered.f.accumulator_map(a, g + step), lowered.f.accumulator_map(a, g - step), strict=True)
-        ]
-        mean, rate = lowered.f.accumulator_map(a, g), lowered.f.accumulator_rate_X(a, g, step, step)
+        signs = (lowered.f.accumulator_map(a, (), (), g + s * step) for s in (1, -1))
+        brute = [(p + m) / 2 for p, m in zip(*signs, strict=True)]
+        mean, rate = lowered.f.accumulator_map(a, (), (), g), lowered.f.accumulator_rate_X(a, (), (), g, step, step)
         # (T7): rate = (∂f/∂a)⁻¹ × the oscillation's part of the map
         slope = lowered.f.memory(a, g)
         errors.append(

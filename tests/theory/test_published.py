@@ -1,9 +1,9 @@
 import pytest
 
-from theory import available_rules, derive
+from theory import derivable_rules, derive
 from theory.calculus import is_zero
 
-RULES = available_rules()
+RULES = derivable_rules()
 
 
 def published():
