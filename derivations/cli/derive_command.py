@@ -1,16 +1,34 @@
-"""`centralflow derive`: one rule's derivation as text, LaTeX or code."""
+"""`centralflow derive`: one rule's derivation as text, as a document in several formats, or as code that runs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from derivations.cli.output import deliver
+from derivations.cli.output import deliver, tell
 from derivations.cli.plain_text import derivation_text
 from derivations.cli.refusal import CommandRefused
-from theory import derive
+from theory import Derivation, derive
+from theory.html import html
+from theory.latex import document
+from theory.markdown import markdown
+from theory.pdf import write_pdf
 
+FORMATS = {
+    "latex": "a complete LaTeX document",
+    "pdf": "that document through pdflatex, which must be installed",
+    "html": "one page that needs no network; formulas are MathML",
+    "markdown": "GitHub-flavoured Markdown, formulas between dollars",
+    "code": "the rule and its flow as Python source",
+}
+RENDERERS: dict[str | None, Callable[[Derivation], str]] = {
+    None: derivation_text,
+    "latex": document,
+    "html": html,
+    "markdown": markdown,
+    "code": lambda d: d.to_torch_source(),
+}
 OFF = ("off", "false", "no", "0")
 ON = ("on", "true", "yes", "1")
 
@@ -21,9 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         "rule", metavar="RULE", help="name of an installed rule, or path of a .py file that declares one"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--latex", action="store_true", help="write a complete LaTeX document")
-    form.add_argument("--code", action="store_true", help="write the rule and its flow as Python source")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of the terminal")
+    for name, meaning in FORMATS.items():
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=meaning)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write to this file instead of the terminal (--pdf: RULE.pdf)"
+    )
     parser.add_argument(
         "--option",
         action="append",
@@ -44,8 +64,12 @@ def execute(arguments: argparse.Namespace) -> None:
     """Derive and write."""
     choices = {**dict(map(_option, arguments.option)), **dict(map(_schedule, arguments.schedule))}
     d = derive(arguments.rule, **choices)
-    text = d.to_latex() if arguments.latex else d.to_torch_source() if arguments.code else derivation_text(d)
-    deliver(text, arguments.output)
+    if arguments.form == "pdf":
+        path = arguments.output or Path(f"{d.rule.name}.pdf")
+        write_pdf(document(d), path)
+        tell(f"written: {path}")
+    else:
+        deliver(RENDERERS[arguments.form](d), arguments.output)
 
 
 def _option(text: str) -> tuple[str, bool]:

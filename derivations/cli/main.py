@@ -32,8 +32,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "derive": _command(
         "derive",
-        "derive the central flow of a rule: text, LaTeX or code",
-        "centralflow derive rmsprop --latex -o rmsprop.tex",
+        "derive the central flow of a rule: as text, LaTeX, PDF, HTML, Markdown or code",
+        "centralflow derive rmsprop --html -o rmsprop.html",
     ),
     "run": _command(
         "run",
@@ -58,6 +58,7 @@ REFUSALS = (
     ("numerics.run_directory", "RecordingStopped"),
     ("numerics.derivatives", "NonFiniteLoss"),
     ("derivations.cli.refusal", "CommandRefused"),
+    ("theory.pdf", "PdfFailed"),
 )
 
 

@@ -1,23 +1,15 @@
-"""LaTeX of expressions; of whole derivations, against committed files and through pdflatex."""
-
-import re
-import shutil
-import subprocess
-from pathlib import Path
+"""LaTeX of expressions and of prose; lines that fit the page."""
 
 import pytest
 import sympy as sp
 
-from tests.theory import rules
-from tests.theory.own_rule import own_rule
-from theory import available_rules, derive
-from theory.latex import LINE_WIDTH, display, text, to_latex, width
+from theory.display import LINE_WIDTH, equation_lines, width
+from theory.printer import signs_inside, to_latex
+from theory.prose import latex_text, markdown_text, unicode_text
 from theory.symbols import HSH, BlockTotal, Shape, Sigma, Total, g, gradS, h, q, quantity, u, v, w, y2
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 nu, nu_b = quantity("nu", Shape.PARAMETER, nonnegative=True), quantity("nu", Shape.BLOCK)
 beta2 = quantity("beta2", Shape.SCALAR)
-TEST_RULES = {r.name: r for r in (rules.nesterov, rules.two_poles, rules.adabelief, rules.norm_and_decay, own_rule)}
 
 
 @pytest.mark.parametrize(
@@ -60,9 +52,7 @@ def test_expression(expr, latex):
     "expr", [-(beta2 - 1) * g, -(g - q) / (beta2 - 2), g - q - w, sp.exp(-(g - q) * h), -2 * (g - q) * (w - 3)]
 )
 def test_moving_signs_inside_keeps_the_value(expr):
-    from theory.latex import _signs_inside
-
-    assert sp.simplify(_signs_inside(expr) - expr) == 0
+    assert sp.simplify(signs_inside(expr) - expr) == 0
 
 
 @pytest.mark.parametrize(
@@ -78,82 +68,27 @@ def test_moving_signs_inside_keeps_the_value(expr):
         ("\U0001f600", r"\texttt{U+1F600}"),
     ],
 )
-def test_text(plain, latex):
-    assert text(plain).isascii()
-    assert latex is None or text(plain) == latex
+def test_prose_in_latex(plain, latex):
+    assert latex_text(plain).isascii()
+    assert latex is None or latex_text(plain) == latex
+
+
+def test_prose_in_unicode_and_markdown():
+    plain = r"\lambda/\lambda^* <= 1, nu_hat [u] 5 < 6"
+    assert unicode_text(plain) == "λ/λ* ≤ 1, nu_hat [u] 5 < 6"
+    assert markdown_text(plain) == r"λ/λ\* ≤ 1, nu\_hat \[u\] 5 \< 6"
 
 
 def test_wide_sum_is_broken_between_terms_without_losing_any():
     terms = [sp.Symbol(f"alpha{k}", positive=True) * sp.Symbol(f"beta{k}", positive=True) for k in range(40)]
-    shown = display("s", sp.Add(*terms))
-    assert all(width(line) <= LINE_WIDTH + 8 for line in shown.splitlines())
-    assert all(rf"\alpha_{{{k}}} \beta_{{{k}}}" in shown for k in range(40))
+    lines = equation_lines("s", sp.Add(*terms))
+    assert all(width(line) <= LINE_WIDTH + 8 for line in lines)
+    assert all(rf"\alpha_{{{k}}} \beta_{{{k}}}" in " ".join(lines) for k in range(40))
 
 
 def test_wide_fraction_names_its_halves():
     wide = sp.Add(*[sp.Symbol(f"a{k}") * sp.Symbol(f"c{k}") for k in range(30)])
-    shown = display("x", wide / (1 + wide**2))
+    shown = "\n".join(equation_lines("x", wide / (1 + wide**2)))
     assert r"x &= \frac{N}{D}" in shown
     assert "N &= " in shown
     assert "D &= " in shown
-
-
-@pytest.fixture(scope="module")
-def documents():
-    registered = {name: derive(name).to_latex() for name in available_rules()}
-    return registered | {name: derive(rule).to_latex() for name, rule in TEST_RULES.items()}
-
-
-ALL = [*available_rules(), *TEST_RULES]
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_document_is_complete_ascii(documents, name):
-    document, d = documents[name], derive(TEST_RULES.get(name, name))
-    assert document.isascii()
-    assert r"\texttt{U+" not in document
-    assert set(re.findall(r"\\usepackage\{(\w+)\}", document)) == {"amsmath", "amssymb"}
-    for wanted in (
-        *(s.title for s in d.steps),
-        *map(text, d.assumptions),
-        *map(text, d.rule.references),
-        to_latex(d.threshold),
-    ):
-        assert wanted in document
-    positions = [document.index(rf"\quad {step.title}}}") for step in d.steps]
-    assert positions == sorted(positions)
-    assert r"\cdot\right" not in document
-
-
-@pytest.mark.parametrize("name", available_rules())
-def test_golden(documents, name, request):
-    path = GOLDEN / f"{name}.tex"
-    if request.config.getoption("--update-golden"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(documents[name], encoding="ascii")
-    assert path.is_file(), f"{path} is missing: run pytest --update-golden and review what it writes"
-    assert documents[name] == path.read_text(encoding="ascii"), (
-        "the document changed: run pytest --update-golden and review the difference"
-    )
-
-
-def test_no_golden_file_without_a_rule():
-    assert {p.stem for p in GOLDEN.glob("*.tex")} <= set(available_rules())
-
-
-@pytest.mark.tex
-@pytest.mark.parametrize("name", ALL)
-def test_pdflatex(documents, name, tmp_path):
-    assert shutil.which("pdflatex"), "pdflatex is not installed; deselect these tests with -m 'not tex'"
-    (tmp_path / "d.tex").write_text(documents[name], encoding="ascii")
-    run = subprocess.run(
-        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "d.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stdout[-2000:]
-    overfull = [float(m) for m in re.findall(r"Overfull \\hbox \((.+?)pt too wide\)", run.stdout)]
-    assert max(overfull, default=0.0) <= 2, run.stdout  # 2 pt are not visible

@@ -1,0 +1,99 @@
+r"""LaTeX of expressions, in the names of the catalogue.
+
+A vector is printed by its generic coordinate, g_i; inside a sum over coordinates the running index is j.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+from sympy.printing.latex import LatexPrinter
+
+from theory.symbols import BlockTotal, Quantity, Reduction, Shape, Total, latex_name
+
+# The diagonal of a matrix: its sum over coordinates is the trace.
+_DIAGONAL = {"HSH": r"(H\Sigma H)", "Sigma": r"{\Sigma}"}
+
+
+class _Printer(LatexPrinter):
+    """SymPy's printer, with the catalogue's names, shapes as indices, sums over coordinates as norms and products."""
+
+    def __init__(self, index: str = "i") -> None:
+        super().__init__({"parenthesize_super": True})
+        self.index = index
+
+    def _block(self) -> str:
+        return "b" if self.index == "i" else f"b({self.index})"
+
+    def _print_ScalarQuantity(self, s: Quantity) -> str:
+        return latex_name(s.name)
+
+    def _print_BlockQuantity(self, s: Quantity) -> str:
+        return _indexed(latex_name(s.name), self._block())
+
+    def _print_ParameterQuantity(self, s: Quantity) -> str:
+        return _indexed(latex_name(s.name), 2 * self.index if s.name in _DIAGONAL else self.index)
+
+    def _print_Total(self, r: Total, exp: str | None = None) -> str:
+        return _powered(self._reduced(r.args[0], "", ""), exp)
+
+    def _print_BlockTotal(self, r: BlockTotal, exp: str | None = None) -> str:
+        return _powered(self._reduced(r.args[0], self._block(), rf"\in {self._block()}"), exp)
+
+    def _reduced(self, arg: sp.Expr, block: str, domain: str) -> str:
+        """Return ∑ arg over all coordinates, or over those of a block, in the shortest notation there is."""
+
+        def vector(s: Quantity) -> str:
+            return _indexed(latex_name(s.name), block) if block else latex_name(s.name)
+
+        factors = list(arg.args)
+        if arg == 1:
+            return _indexed("n", block) if block else "n"
+        if arg.is_Pow and _is_vector(arg.base) and arg.exp == 2:
+            return rf"\lVert {vector(arg.base)}\rVert^{{2}}"
+        if arg.is_Mul and len(factors) == 2 and all(map(_is_vector, factors)):
+            return rf"\langle {vector(factors[0])},{vector(factors[1])}\rangle"
+        if _is_vector(arg) and arg.name in _DIAGONAL and not block:
+            return rf"\operatorname{{tr}}{_DIAGONAL[arg.name]}"
+        index = chr(ord(self.index) + 1)
+        return rf"\sum_{{{index}{domain}}}\left({_Printer(index).doprint(arg)}\right)"
+
+    def _print_Add(self, expr: sp.Add, order: str | None = None) -> str:
+        """Return what SymPy prints, but positive terms first: 1 − β₂, not −β₂ + 1."""
+        printed = [self._print(term) for term in self._as_ordered_terms(expr, order=order)]
+        terms = sorted(printed, key=lambda term: term.startswith("-"))
+        return "".join([terms[0], *(f" - {t[1:].strip()}" if t.startswith("-") else f" + {t}" for t in terms[1:])])
+
+
+def _is_vector(expr: sp.Expr) -> bool:
+    return isinstance(expr, Quantity) and expr.shape is Shape.PARAMETER
+
+
+def _indexed(name: str, index: str) -> str:
+    stem, plus = (name[:-4], "^{+}") if name.endswith("^{+}") else (name, "")
+    base = f"{{{stem}}}" if any(c in stem for c in "_^'") else stem
+    return f"{base}_{{{index}}}{plus}"
+
+
+def _powered(printed: str, exp: str | None) -> str:
+    if exp is None:
+        return printed
+    atomic = printed.startswith(r"\langle") or printed == "n"
+    return f"{printed}^{{{exp}}}" if atomic else rf"\left({printed}\right)^{{{exp}}}"
+
+
+def to_latex(expr: sp.Expr) -> str:
+    """Return the LaTeX of an expression, in the names of the catalogue."""
+    return str(_Printer().doprint(signs_inside(sp.sympify(expr))))
+
+
+def signs_inside(expr: sp.Expr) -> sp.Expr:
+    """Return the expression with −(β₂ − 1)x written (1 − β₂)x, everywhere."""
+    if isinstance(expr, Reduction) or not expr.args:
+        return expr
+    expr = expr.func(*[signs_inside(a) for a in expr.args])
+    if expr.is_Mul and expr.args[0].is_Rational and expr.args[0] < 0:
+        for factor in expr.args[1:]:
+            if factor.is_Add and any(term.could_extract_minus_sign() for term in factor.args):
+                rest = [f for f in expr.args[1:] if f != factor]
+                return sp.Mul(-expr.args[0], sp.Add(*[-term for term in factor.args]), *rest)
+    return expr
