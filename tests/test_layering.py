@@ -17,8 +17,8 @@ LIBRARIES = {
     "numerics": {"torch", "numpy", "scipy", "cvxpy", "clarabel", "h5py", "jaxtyping", "sklearn"},
 }
 # Files that may import more than their layer: `Derivation.to_html` is promised on the derivation, and MathML needs a converter,
-# which is pure Python.
-EXCEPTIONS = {"theory/html.py": {"latex2mathml"}}
+# which is pure Python; the template of standalone code is read as text and never imported.
+EXCEPTIONS = {"theory/html.py": {"latex2mathml"}, "theory/torch_template.py": {"torch"}}
 LOWERED_TYPES = {"derive", "EmittedRule", "Derivation", "RuleRefused"}
 LEAVES_TORCH = {"cuda", "numpy", "from_numpy"}
 

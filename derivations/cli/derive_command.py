@@ -14,20 +14,21 @@ from theory.html import html
 from theory.latex import document
 from theory.markdown import markdown
 from theory.pdf import write_pdf
+from theory.standalone import torch_source
 
 FORMATS = {
     "latex": "a complete LaTeX document",
     "pdf": "that document through pdflatex, which must be installed",
     "html": "one page that needs no network; formulas are MathML",
     "markdown": "GitHub-flavoured Markdown, formulas between dollars",
-    "code": "the rule and its flow as Python source",
+    "code": "the optimizer and its flows as a Python file that needs torch alone, for small models",
 }
 RENDERERS: dict[str | None, Callable[[Derivation], str]] = {
     None: derivation_text,
     "latex": document,
     "html": html,
     "markdown": markdown,
-    "code": lambda d: d.to_torch_source(),
+    "code": torch_source,
 }
 OFF = ("off", "false", "no", "0")
 ON = ("on", "true", "yes", "1")
