@@ -34,7 +34,7 @@ Status = Literal["optimal", "inaccurate"]
 REFERENCE_LIMIT, FORMED, DENSE = 60, 256, 1000
 # Columns of V at a cold start; more are added as the certificate asks for them.
 COLUMNS = 16
-# Steps of the fixed-point iteration: before Newton's method, and alone.
+# Steps of the fixed-point iteration: before Newton's method, cold and warm, and alone.
 FIRST_STEPS, WARM_STEPS, MOST_STEPS = 10, 3, 5000
 # Residual at which weak columns of V are dropped, and the relative singular value below which a column is weak.
 LOOSE, WEAK = 1e-2, 0.05
@@ -373,8 +373,8 @@ def _certify(program: _Program, p: Tensor, s: Tensor, V: Tensor, tol: float) -> 
     feasible = p + max(excess, 0.0) * d
     primal, size = program.primal(feasible)
     dual = float((V * program.H(V)).sum()) + 2 * program.dual(s)
-    gap = (primal - dual) / size if math.isfinite(excess) else math.inf
-    return _Certificate(feasible, V, max(gap, 0.0), primal, dual, excess)
+    gap = abs(primal - dual) / size if math.isfinite(excess) else math.inf
+    return _Certificate(feasible, V, gap, primal, dual, excess)
 
 
 def _largest(program: _Program, p: Tensor, d: Tensor, k: int, tol: float) -> tuple[Tensor, Tensor, float]:

@@ -20,7 +20,7 @@ from theory.flow import Flow
 from theory.normal_form import NormalForm
 from theory.rule import Update
 from theory.stability import Stability, is_positive
-from theory.symbols import HSH, BlockTotal, Quantity, Reduction, S, Shape, Sigma, Total, quantity
+from theory.symbols import HSH, BlockTotal, Quantity, Reduction, S, Shape, Sigma, Total, g, quantity
 
 Status = Literal["program", "scalar", "none", "constant", "uncovered"]
 _SUMS: dict[Shape, Callable[[sp.Expr], sp.Expr]] = {Shape.SCALAR: Total, Shape.BLOCK: BlockTotal}
@@ -116,7 +116,7 @@ def fixed_point(form: NormalForm, averages: Averages, flow: Flow, stab: Stabilit
         stable = _after_long(update, flow.settled(a))
         rate = stable + as_variance(_after_long(update, flow.a_X[a].xreplace(averages.settle)))
         if not stable.has(a):
-            return FixedPoint("none", *_growth(a, rate, threshold))
+            return _growth(a, rate, threshold)
         return _program(_at_rest(form, a, rate), form, a, threshold)
     except _Uncovered as why:
         return FixedPoint("uncovered", str(why), threshold)
@@ -140,15 +140,17 @@ def _after_long(update: Update, expr: sp.Expr) -> sp.Expr:
     return expr.xreplace(back)
 
 
-def _growth(a: Quantity, rate: sp.Expr, threshold: sp.Expr) -> tuple[str, sp.Expr]:
+def _growth(a: Quantity, rate: sp.Expr, threshold: sp.Expr) -> FixedPoint:
     """Prove that an accumulator without decay only grows: it is at rest only where E[g²] = 0.
 
     Raises:
-        _Uncovered: If the sign of its rate is not provable.
+        _Uncovered: If the sign of its rate is not provable, or it is not seen to vanish with g and Σ only.
     """
-    if not rate.is_nonnegative:
+    terms = sp.Add.make_args(sp.expand(rate))
+    if not all(term.is_nonnegative and term.has(g, HSH) for term in terms) or not (rate.has(g) and rate.has(HSH)):
         raise _Uncovered(f"the rate of {a}, {rate}, does not depend on {a} and has no provable sign.")
-    return f"There is no fixed point: d{a}/dt = {rate} is positive unless g = 0 and Σ = 0.", threshold
+    reason = "There is no fixed point: the accumulator has no decay, and its rate is positive unless g = 0 and Σ = 0."
+    return FixedPoint("none", reason, threshold, stationary=rate)
 
 
 def _at_rest(form: NormalForm, a: Quantity, rate: sp.Expr) -> _Rest:

@@ -170,7 +170,25 @@ def test_too_few_columns_show_in_the_gap():
     assert stationary_preconditioner(H, g, 1.0, rank=active).status == "optimal"
 
 
-def test_more_columns_than_at_the_start_are_found():
+def test_columns_are_added_to_a_start_that_has_too_few():
+    H, g = instance("indefinite", 120, seed=0)
+    short = stationary_preconditioner(H, g, 1.0, rank=1)
+    grown = stationary_preconditioner(H, g, 1.0, start=short)
+    assert (short.status, grown.status) == ("inaccurate", "optimal")
+    assert grown.factor.shape[1] > 1
+    np.testing.assert_allclose(grown.p, stationary_preconditioner(H, g, 1.0).p, rtol=1e-3)
+
+
+@pytest.mark.parametrize("eps", [0.05, 1.0])
+def test_the_dual_is_no_better_than_the_primal_with_an_offset(eps):
+    for kind in KINDS:
+        H, g = instance(kind, 30, seed=1)
+        solution = stationary_preconditioner(H, g, 0.7, eps=eps)
+        size = np.sum(0.7**2 * solution.p + g**2 / solution.p)
+        assert -1e-12 * size <= solution.primal - solution.dual <= 1e-8 * size
+
+
+def test_many_critical_coordinates():
     H, g = np.diag(np.arange(60.0, 0.0, -1.0)), np.full(60, 1e-3)
     solution = stationary_preconditioner(H, g, 1.0)
     assert solution.status == "optimal"
