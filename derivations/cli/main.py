@@ -28,12 +28,17 @@ def _command(name: str, help: str, example: str) -> Command:
 
 COMMANDS: dict[str, Command] = {
     "list": _command(
-        "list", "show the installed update rules with their threshold and preconditioner", "centralflow list"
+        "list",
+        "show the installed update rules with their threshold and preconditioner",
+        "centralflow list --html -o rules.html",
     ),
     "derive": _command(
         "derive",
         "derive the central flow of a rule: as text, LaTeX, PDF, HTML, Markdown or code",
         "centralflow derive rmsprop --html -o rmsprop.html",
+    ),
+    "new": _command(
+        "new", "write a commented rule file that derives and runs, to start from", "centralflow new mine --dir rules"
     ),
     "run": _command(
         "run",

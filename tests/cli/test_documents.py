@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from derivations.cli.main import COMMANDS, _parser
-from theory import derive
+from derivations.cli.rules_page import rules_html
+from theory import available_rules, derive
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +26,59 @@ def test_documented_command_lines_are_accepted(line, tmp_path, monkeypatch):
     parser, chosen = _parser(arguments)
     assert chosen is not None
     parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize(
+    ("form", "start", "end"),
+    [
+        ("--latex", r"\documentclass", r"\end{document}"),
+        ("--html", "<!DOCTYPE html>", "</html>"),
+        ("--markdown", "# Central flow of gd", "2025."),
+        ("--code", 'r"""The update rule gd', "main(sys.argv[1:])"),
+    ],
+)
+def test_formats_of_derive(cli, tmp_path, form, start, end):
+    code, out, err = cli("derive", "gd", form)
+    assert code == 0 and not err
+    assert out.startswith(start) and out.rstrip().endswith(end)
+    assert cli("derive", "gd", form, "-o", tmp_path / "out")[:2] == (0, "")
+    assert (tmp_path / "out").read_text() == out
+
+
+@pytest.mark.tex
+def test_pdf_of_derive(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("derive", "gd", "--pdf")
+    assert (code, out, err) == (0, "", "written: gd.pdf\n")
+    assert (tmp_path / "gd.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_pdf_without_tex_says_what_to_install(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, out, err = cli("derive", "gd", "--pdf", "-o", tmp_path / "gd.pdf")
+    assert code == 2 and not out and err.count("\n") == 1 and "install TeX Live" in err
+
+
+def test_a_page_of_rules_gives_what_is_derived_or_the_reason():
+    page = rules_html({name: available_rules()[name] for name in ("gd", "rmsprop", "lion")})
+    assert page.count("<tr><td>") == 2 + 1 + 2
+    assert "not differentiable" in page
+
+
+@pytest.mark.slow
+def test_the_page_of_all_rules(cli, tmp_path):
+    code, out, err = cli("list", "--html", "-o", tmp_path / "rules.html")
+    page = (tmp_path / "rules.html").read_text()
+    assert code == 0 and not out and not err
+    for name, rule in available_rules().items():
+        assert f"<td>{name}</td>" in page
+        assert rule.refused is None or rule.refused in page
+    assert "src=" not in page and "href=" not in page
+
+
+def test_list_refuses_a_file_without_a_page(cli, tmp_path):
+    code, out, err = cli("list", "-o", tmp_path / "x")
+    assert code == 2 and not out and "--html" in err
 
 
 def test_every_command_is_in_the_readme():
