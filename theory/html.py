@@ -24,6 +24,7 @@ STYLE = """
 body { margin: 0; background: #fff; color: #1a1a1a;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 54rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
+main.broad { max-width: 96rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; padding-top: .9rem; border-top: 1px solid #ddd; }
 p, li { max-width: 46rem; } p { margin: .4rem 0; }
@@ -54,13 +55,13 @@ def html(d: Derivation) -> str:
     return page(content.title, [f"<h1>{escape(content.title)}</h1>", *map(block_html, content.blocks)])
 
 
-def page(title: str, parts: Iterable[str]) -> str:
-    """Return a complete page in the style of the documents."""
-    body = "\n".join(parts)
+def page(title: str, parts: Iterable[str], *, wide: bool = False) -> str:
+    """Return a complete page in the style of the documents, or as wide as the window for a large table."""
+    body, main = "\n".join(parts), '<main class="broad">' if wide else "<main>"
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n{main}\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 

@@ -25,13 +25,13 @@ class _Printer(LatexPrinter):
         return "b" if self.index == "i" else f"b({self.index})"
 
     def _print_ScalarQuantity(self, s: Quantity) -> str:
-        return latex_name(s.name)
+        return _name(s)
 
     def _print_BlockQuantity(self, s: Quantity) -> str:
-        return _indexed(latex_name(s.name), self._block())
+        return _indexed(_name(s), self._block())
 
     def _print_ParameterQuantity(self, s: Quantity) -> str:
-        return _indexed(latex_name(s.name), 2 * self.index if s.name in _DIAGONAL else self.index)
+        return _indexed(_name(s), 2 * self.index if s.name in _DIAGONAL else self.index)
 
     def _print_Total(self, r: Total, exp: str | None = None) -> str:
         return _powered(self._reduced(r.args[0], "", ""), exp)
@@ -43,7 +43,7 @@ class _Printer(LatexPrinter):
         """Return ∑ arg over all coordinates, or over those of a block, in the shortest notation there is."""
 
         def vector(s: Quantity) -> str:
-            return _indexed(latex_name(s.name), block) if block else latex_name(s.name)
+            return _indexed(_name(s), block) if block else _name(s)
 
         factors = list(arg.args)
         if arg == 1:
@@ -62,6 +62,12 @@ class _Printer(LatexPrinter):
         printed = [self._print(term) for term in self._as_ordered_terms(expr, order=order)]
         terms = sorted(printed, key=lambda term: term.startswith("-"))
         return "".join([terms[0], *(f" - {t[1:].strip()}" if t.startswith("-") else f" + {t}" for t in terms[1:])])
+
+
+def _name(s: Quantity) -> str:
+    """LaTeX of a symbol's name; a word that is no Greek letter stands upright, lest it looks like a product."""
+    latex = latex_name(s.name)
+    return rf"\mathrm{{{latex}}}" if latex.isalpha() and len(latex) > 1 else latex
 
 
 def _is_vector(expr: sp.Expr) -> bool:

@@ -39,19 +39,30 @@ def threshold_forms(d: Derivation) -> Iterator[ThresholdForm]:
         The forms, λ* itself first.
     """
     P, lr = d.preconditioner, d.update.hyper.get("lr")
-    yield ThresholdForm("eigenvalues λ of P⁻¹H", r"\lambda^{*}", d.threshold)
+    yield ThresholdForm("eigenvalues λ of P⁻¹H", r"\lambda^{*}", positive_denominator(d.threshold))
     lasting = simplify(d.limit(d.threshold))
     if d.threshold.has(*d.normal_form.accumulators):
-        yield ThresholdForm("λ after a long time", r"\lambda^{*}_{\infty}", lasting)
+        yield ThresholdForm("λ after a long time", r"\lambda^{*}_{\infty}", positive_denominator(lasting))
     if d.normal_form.shape is Shape.SCALAR:
-        yield ThresholdForm("sharpness", r"\lambda^{*}P", simplify(lasting * P))
+        yield ThresholdForm("sharpness", r"\lambda^{*}P", positive_denominator(simplify(lasting * P)))
     scaled = None if lr is None else simplify(P * lr)
     if scaled is None or scaled.has(lr):
         return
     if scaled.has(*d.normal_form.accumulators):
-        yield ThresholdForm("eigenvalues of (ηP)⁻¹H", r"\lambda^{*}/\eta", simplify(lasting / lr))
+        yield ThresholdForm("eigenvalues of (ηP)⁻¹H", r"\lambda^{*}/\eta", positive_denominator(simplify(lasting / lr)))
     elif d.normal_form.shape is Shape.SCALAR:
-        yield ThresholdForm("η times the sharpness", r"\lambda^{*}P\eta", simplify(lasting * scaled))
+        yield ThresholdForm(
+            "η times the sharpness", r"\lambda^{*}P\eta", positive_denominator(simplify(lasting * scaled))
+        )
+
+
+def positive_denominator(expr: sp.Expr) -> sp.Expr:
+    """Return (2 + 2β)/(1 − β) for −2(β + 1)/(β − 1): the denominator positive for decays in (0, 1), and z > 1."""
+    numerator, denominator = sp.fraction(sp.factor(expr))
+    sample = {s: 3 if str(s) == "z" else sp.Rational(1, 3) for s in denominator.free_symbols}
+    if denominator.is_number or not denominator.subs(sample).is_negative:
+        return expr
+    return sp.expand(-numerator) / sp.expand(-denominator)
 
 
 def numbers_used(d: Derivation) -> dict[str, float]:

@@ -13,6 +13,7 @@ from derivations.cli.refusal import CommandRefused
 
 # A rule file like any other: it is held by the tests to what it says, and read here as text.
 TEMPLATE, PLACEHOLDER = "rule_template.py", "my_rule"
+LINTER = "# mypy:"  # its first line is for our type checker only
 
 
 def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
@@ -47,12 +48,16 @@ def write_rule(name: str, folder: Path) -> Path:
             f"a rule needs a name that Python accepts (letters, digits, _, no leading digit, no keyword), got {name!r}."
         )
     path = folder / f"{name}.py"
-    text = files("derivations.cli").joinpath(TEMPLATE).read_text(encoding="utf-8").replace(PLACEHOLDER, name)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(_text(name))
     except FileExistsError:
         raise CommandRefused(f"{path} exists and is not overwritten: choose another name or folder.") from None
     except OSError as error:
         raise CommandRefused(f"{path} cannot be written ({error.strerror}): choose another --dir.") from None
     return path
+
+
+def _text(name: str) -> str:
+    lines = files("derivations.cli").joinpath(TEMPLATE).read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(LINTER)).replace(PLACEHOLDER, name)

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """An update rule of your own.
 
 Edit this file; then, in a terminal:

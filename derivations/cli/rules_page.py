@@ -12,6 +12,7 @@ from theory.document import Cell, Maths, left_side
 from theory.fixed_point import fixed_point
 from theory.html import page, prose, table_html
 from theory.printer import to_latex
+from theory.thresholds import positive_denominator
 
 HEADER = (
     "rule",
@@ -48,7 +49,7 @@ def rules_html(rules: Mapping[str, UpdateRule]) -> str:
     if reasons:
         parts += ["<h2>Refused</h2>", table_html(("rule", "what it is", "why"), reasons)]
     parts += ["<h2>What they are</h2>", table_html(("rule", "what it is"), about)]
-    return page(TITLE, parts)
+    return page(TITLE, parts, wide=True)
 
 
 def _facts(d: Derivation) -> tuple[Cell, ...]:
@@ -66,7 +67,7 @@ def _facts(d: Derivation) -> tuple[Cell, ...]:
 
 
 def _formula(expr: sp.Expr) -> Cell:
-    latex = to_latex(sp.factor(expr))
+    latex = to_latex(positive_denominator(sp.factor(expr)))
     return Maths(latex) if width(latex) <= WIDEST else "see its derivation"
 
 

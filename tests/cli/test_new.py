@@ -13,7 +13,7 @@ def test_the_scaffold_derives_unchanged(cli, tmp_path):
     code, out, err = cli("new", "mine", "--dir", tmp_path)
     file = tmp_path / "mine.py"
     assert code == 0 and not out and f"centralflow derive {file}" in err
-    assert PLACEHOLDER not in file.read_text()
+    assert PLACEHOLDER not in file.read_text() and file.read_text().startswith('"""')
     assert load_rule(file).name == "mine"
     code, out, _ = cli("derive", file)
     assert code == 0 and "RMSProp" in out

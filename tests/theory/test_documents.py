@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import sympy as sp
 
 from tests.theory import rules
 from tests.theory.own_rule import own_rule
@@ -19,7 +20,7 @@ from theory.markdown import markdown
 from theory.pdf import PdfFailed, first_error, write_pdf
 from theory.printer import to_latex
 from theory.prose import latex_text, markdown_text, unicode_text
-from theory.thresholds import at_numbers, threshold_forms
+from theory.thresholds import at_numbers, positive_denominator, threshold_forms
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 UPDATE = "run `pytest --update-golden tests/theory/test_documents.py` and review the difference"
@@ -42,7 +43,7 @@ def test_latex_is_complete_ascii(name):
     assert text.isascii()
     assert r"\texttt{U+" not in text
     assert set(re.findall(r"\\usepackage\{(\w+)\}", text)) == {"amsmath", "amssymb"}
-    wanted = (*map(latex_text, d.assumptions), *map(latex_text, d.rule.references), to_latex(d.threshold))
+    wanted = (*map(latex_text, d.assumptions), *map(latex_text, d.rule.references), to_latex(d.stability.threshold))
     assert all(part in text for part in wanted)
     positions = [text.index(rf"\section*{{{k} {latex_text(step.title)}}}") for k, step in enumerate(d.steps, 1)]
     assert positions == sorted(positions)
@@ -125,6 +126,13 @@ def test_thresholds_at_numbers(rule, meaning, value):
     d = derive(rule)
     found = {form.meaning: form.expr for form in at_numbers(d, list(threshold_forms(d)))}
     assert float(found[meaning]) == pytest.approx(value, rel=1e-5)
+
+
+def test_denominators_are_positive():
+    beta = sp.Symbol("beta")
+    shown = positive_denominator(-2 * (beta + 1) / (beta - 1))
+    assert to_latex(shown) in {r"\frac{2 \beta + 2}{1 - \beta}", r"\frac{2 + 2 \beta}{1 - \beta}"}
+    assert sp.simplify(shown + 2 * (beta + 1) / (beta - 1)) == 0
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

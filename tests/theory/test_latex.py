@@ -41,6 +41,7 @@ beta2 = quantity("beta2", Shape.SCALAR)
         (1 - beta2, r"1 - \beta_2"),
         (-(beta2 - 1) * g, r"g_{i} \left(1 - \beta_2\right)"),
         (-h * (g + q), r"- h \left(g_{i} + q_{i}\right)"),
+        (quantity("weight", Shape.SCALAR), r"\mathrm{weight}"),
         (quantity("nu_max", Shape.PARAMETER), r"{\nu_{max}}_{i}"),
     ],
 )
