@@ -69,7 +69,7 @@ class Items:
 class Table:
     """A table."""
 
-    header: tuple[Cell, ...]
+    header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
 
@@ -105,7 +105,7 @@ _ALWAYS = (
 )
 _SHAPES = {Shape.SCALAR: "one number", Shape.BLOCK: "one per parameter tensor", Shape.PARAMETER: "one per parameter"}
 _SUFFIXES = ("_next", "_dot")
-_CELL = 30.0  # widest formula of a table, as `width` measures
+_CELL = 14.0  # widest formula of a table, as `width` measures
 
 
 def to_document(d: Derivation) -> Document:
@@ -169,9 +169,10 @@ def _thresholds(d: Derivation) -> Iterable[Block]:
     forms = list(threshold_forms(d))
     for form in forms:
         yield Equation(form.meaning, equation_lines(form.left, form.expr))
-    used = ", ".join(f"{latex_name(n)}={v:g}" for n, v in numbers_used(d).items())
-    values = [(f.meaning, _number(f.expr)) for f in at_numbers(d, forms)]
-    yield Table(("stable up to", Maths(used) if used else "value"), tuple(values))
+    used = ", ".join(f"{n} = {v:g}" for n, v in numbers_used(d).items())
+    if used:
+        yield Paragraph(f"At {used}:")
+    yield Table(("stable up to", "value"), tuple((f.meaning, _number(f.expr)) for f in at_numbers(d, forms)))
 
 
 def _number(value: sp.Expr) -> Cell:

@@ -74,7 +74,7 @@ def _list(environment: str, entries: tuple[str, ...]) -> str:
     return f"\\begin{{{environment}}}\n{items}\n\\end{{{environment}}}"
 
 
-def _table(header: tuple[Cell, ...], rows: tuple[tuple[Cell, ...], ...]) -> str:
+def _table(header: tuple[str, ...], rows: tuple[tuple[Cell, ...], ...]) -> str:
     formulas = [any(isinstance(row[k], Maths) for row in rows) for k in range(len(header))]
     prose = (_TABLE - _FORMULAS * sum(formulas)) / max(1, formulas.count(False))
     columns = "".join("l" if formula else f"p{{{prose:.2f}in}}" for formula in formulas)
