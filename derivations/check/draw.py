@@ -1,0 +1,97 @@
+"""Strategies: hyperparameters in their domains, states, gradients, curvatures; plain numbers that shrink to simple ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from derivations.check.numbers import Array
+from derivations.check.subject import Subject
+from theory.rule import Hyper, State
+
+# For half-lines: sizes at which an offset matters against gradients of order one, and at which it does not.
+SIZES = (1.0, 0.5, 0.1, 0.01, 0.001, 1e-8, 0.05, 0.3, 0.7, 2.0, 1.3)
+LATE = 5000.0
+"""A step after which a decay b^t with b ≤ 0.95 has died out."""
+
+
+def hyperparameters(subject: Subject) -> st.SearchStrategy[dict[str, float]]:
+    """A number in the domain of each hyperparameter."""
+    declared = subject.update.rule.hyper
+    return st.fixed_dictionaries({n: _in_domain(declared[n]) for n in subject.update.hyper})
+
+
+def _in_domain(h: Hyper) -> st.SearchStrategy[float]:
+    lower, upper = float(h.domain.lower), float(h.domain.upper)
+    if math.isinf(lower):
+        return st.sampled_from([s if math.isinf(upper) else upper - s for s in (*SIZES, *(-x for x in SIZES))])
+    if math.isinf(upper):
+        ends = [] if h.domain.lower_open else [lower]
+        return st.sampled_from([lower + s for s in SIZES] + ends)
+    # Decays up to 0.95: beyond, what must be compared after many steps has not died out.
+    inside = st.integers(1, 19).map(lambda k: lower + (upper - lower) * k / 20)
+    ends = [e for e, closed in ((lower, not h.domain.lower_open), (upper, not h.domain.upper_open)) if closed]
+    return inside | st.sampled_from(ends) if ends else inside
+
+
+def vectors(n: int, count: int | None = None) -> st.SearchStrategy[Any]:
+    """A vector of multiples of 1/8, or a list of them."""
+    one = st.lists(st.integers(-24, 24), min_size=n, max_size=n).map(lambda x: np.array(x) / 8)
+    return one if count is None else st.lists(one, min_size=count, max_size=count)
+
+
+def nonzero(n: int, count: int | None = None) -> st.SearchStrategy[Any]:
+    """A vector without zeros, or a list of them."""
+    entry = st.integers(1, 24) | st.integers(-24, -1)
+    one = st.lists(entry, min_size=n, max_size=n).map(lambda x: np.array(x) / 8)
+    return one if count is None else st.lists(one, min_size=count, max_size=count)
+
+
+def states(subject: Subject, *, first: int = 1, late: bool = False) -> st.SearchStrategy[dict[str, Any]]:
+    """Values of all states: positive where declared nonnegative, steps from ``first`` for a counter, or a late step."""
+    drawn = {n: _state(s, subject.layout.n, first, late) for n, s in subject.update.states.items()}
+    return st.fixed_dictionaries(drawn)
+
+
+def _state(state: State, n: int, first: int, late: bool) -> st.SearchStrategy[Any]:
+    if state.counter:
+        return st.just(LATE) if late else st.integers(first, 60).map(float)
+    if state.nonnegative:
+        return st.lists(st.integers(1, 32), min_size=n, max_size=n).map(lambda x: np.array(x) / 8)
+    return vectors(n)
+
+
+def bases(n: int) -> st.SearchStrategy[Array]:
+    """An orthogonal matrix."""
+    entries = st.lists(st.integers(-8, 8), min_size=n * n, max_size=n * n)
+    return entries.map(lambda x: _orthogonal(np.array(x, dtype=float).reshape(n, n)))
+
+
+def _orthogonal(matrix: Array) -> Array:
+    Q: Array = np.linalg.qr(matrix + 9 * np.eye(len(matrix)))[0]
+    return Q
+
+
+def cubics(n: int) -> st.SearchStrategy[Array]:
+    """A symmetric third derivative, (n, n, n)."""
+    entries = st.lists(st.integers(-8, 8), min_size=n**3, max_size=n**3)
+    return entries.map(lambda x: _symmetric(np.array(x).reshape(n, n, n) / 8))
+
+
+def _symmetric(C: Array) -> Array:
+    orders = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+    return np.asarray(sum(C.transpose(o) for o in orders) / 6)
+
+
+def fractions(count: int) -> st.SearchStrategy[list[float]]:
+    """Numbers in (0, 0.9)."""
+    return st.lists(st.integers(1, 18).map(lambda k: k / 20), min_size=count, max_size=count)
+
+
+def require(condition: Any) -> None:
+    """Discard an example that is outside a claim's reach."""
+    assume(bool(condition))

@@ -1,0 +1,63 @@
+"""Numbers of a derived flow: rates of parameters and accumulators, with a covariance on modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from hypothesis import assume
+
+from derivations.check.numbers import Array
+from derivations.check.subject import CODE, Subject
+
+Rates = dict[str, Array]
+
+
+def accumulator_rates(subject: Subject, point: dict[sp.Symbol, Any], X: Array | None = None, y: Any = ()) -> Rates:
+    """ȧ by name, filter states eliminated: stable part plus ∑ X_kl a_X(y_k, y_l).
+
+    Args:
+        subject: whose flow is evaluated.
+        point: values by symbol, with the mean gradient g.
+        X: covariance on the modes.
+        y: the modes' gradient oscillations.
+
+    Returns:
+        One vector per accumulator.
+    """
+    flow, layout = subject.d.flow, subject.layout
+    # Where ∂f/∂a is singular, as at β₂ = 0, an accumulator has no memory and (T7) does not exist.
+    assume(bool((layout.evaluate(flow.memory.xreplace(flow.settle), point) != 0).all()))
+    rates = {}
+    for a in flow.a_stable:
+        rates[str(a)] = layout.evaluate(flow.a_stable[a].xreplace(flow.settle), point)
+        oscillating = flow.a_X[a].xreplace(flow.settle)
+        for k, j in np.ndindex(len(y), len(y)):
+            assert X is not None
+            rates[str(a)] += X[k, j] * layout.evaluate(oscillating, point | {CODE["y"]: y[k], CODE["y2"]: y[j]})
+    return rates
+
+
+def weight_rate(subject: Subject, point: dict[sp.Symbol, Any], X: Array | None = None, T: Any = ()) -> Array:
+    """ẇ: stable part plus ∑ X_kl w_X(T_kl)."""
+    flow, layout = subject.d.flow, subject.layout
+    rate = layout.evaluate(flow.w_stable, point)
+    for k, j in np.ndindex(len(T), len(T)):
+        assert X is not None
+        rate = rate + X[k, j] * layout.evaluate(flow.w_X, point | {CODE["T"]: T[k][j]})
+    return rate
+
+
+def jacobian(subject: Subject, point: dict[sp.Symbol, Any]) -> Array:
+    """∂ȧ/∂a per coordinate, (n, A, A), as derived."""
+    flow = subject.d.flow
+    J = flow.jacobian.applyfunc(lambda e: e.xreplace(flow.settle))
+    size = len(subject.accumulators)
+    entries = [[subject.layout.evaluate(J[i, j], point) for j in range(size)] for i in range(size)]
+    return np.moveaxis(np.array(entries), -1, 0)
+
+
+def moved(states: Rates, rates: Rates, h: float) -> Rates:
+    """Accumulators after a short time."""
+    return {n: v + h * rates[n] for n, v in states.items()}

@@ -1,0 +1,125 @@
+"""What is checked: a derivation, against the optimizer whose derivation it claims to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import sympy as sp
+from hypothesis import assume
+
+from derivations.check.claim import refute
+from derivations.check.discrete import DiscreteOptimizer, FrozenOptimizer
+from derivations.check.numbers import Array, Layout
+from theory import Derivation
+from theory.rule import Update
+from theory.symbols import Quantity
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A derivation and the recorded update that trains; these differ only where errors are planted."""
+
+    d: Derivation
+    update: Update
+    layout: Layout = field(default_factory=Layout)
+
+    @cached_property
+    def accumulators(self) -> tuple[str, ...]:
+        """Names of the accumulators."""
+        return tuple(str(a) for a in self.d.normal_form.accumulators)
+
+    @cached_property
+    def filters(self) -> tuple[str, ...]:
+        """Names of the filter states."""
+        return tuple(str(m) for m in self.d.normal_form.filters)
+
+    @cached_property
+    def counters(self) -> tuple[str, ...]:
+        """Names of the step counters."""
+        return tuple(n for n, s in self.update.states.items() if s.counter)
+
+    @cached_property
+    def late(self) -> bool:
+        """Whether accumulators read bias-corrected filters, so that f̄ holds for t → ∞: it takes t and t − 1 as one."""
+        form = self.d.normal_form
+        return bool(form.scales) and any(f.has(*form.at_gain(1)) for f in form.accumulators.values())
+
+    @cached_property
+    def central_flow(self) -> dict[sp.Symbol, sp.Expr]:
+        """The printed central flow, which is expanded anew at each access of the derivation."""
+        return self.d.central_flow
+
+    @cached_property
+    def stable_flow(self) -> dict[sp.Symbol, sp.Expr]:
+        """The printed stable flow."""
+        return self.d.stable_flow
+
+    @cached_property
+    def document(self) -> str:
+        """The LaTeX document."""
+        return self.d.to_latex()
+
+    @cached_property
+    def scales(self) -> dict[str, sp.Expr]:
+        """Factors of bias-corrected filters, by name."""
+        return {str(m): c for m, c in self.d.normal_form.scales.items()}
+
+    def optimizer(self, hyper: Mapping[str, float]) -> DiscreteOptimizer:
+        """The discrete optimizer at these hyperparameters."""
+        return DiscreteOptimizer(self.update, self.layout, hyper)
+
+    def frozen(self, hyper: Mapping[str, float], a: Mapping[str, Array]) -> FrozenOptimizer:
+        """The discrete optimizer with its accumulators held."""
+        return FrozenOptimizer(self.optimizer(hyper), a, self.filters, self.scales)
+
+    def states(self, given: Mapping[str, Any]) -> dict[str, Array]:
+        """Numbers drawn for states, as vectors of the states' shapes."""
+        return {n: self.layout.shaped(v, self.update.states[n].shape) for n, v in given.items()}
+
+    def accumulated(self, sample: Mapping[str, Any]) -> dict[str, Array]:
+        """The accumulators that were drawn."""
+        return {n: v for n, v in self.states(sample["states"]).items() if n in self.accumulators}
+
+    def point(self, hyper: Mapping[str, float], states: Mapping[str, Array], **more: Any) -> dict[sp.Symbol, Any]:
+        """Values by symbol: hyperparameters, states, and catalogue symbols by code name."""
+        values: dict[sp.Symbol, Any] = {s: hyper[n] for n, s in self.d.update.hyper.items()}
+        values |= {self.d.update.old(n): v for n, v in states.items()}
+        return values | {CODE[n]: v for n, v in more.items()}
+
+    def preconditioner(self, point: Mapping[sp.Symbol, Any]) -> Array:
+        """P at numbers; examples with P = 0 or ∞ are discarded, a negative P is an error."""
+        P = self.layout.evaluate(self.d.preconditioner, point)
+        if (P < 0).any() or np.isnan(P).any():
+            refute("the preconditioner must be positive", P, "P > 0")
+        assume(bool(((P > 1e-12) & (P < 1e12)).all()))
+        return P
+
+    def threshold(self, point: Mapping[sp.Symbol, Any]) -> float:
+        """λ* at numbers."""
+        value = self.layout.number(self.d.threshold, point)
+        if not value > 0:
+            refute("the threshold must be positive", value, "λ* > 0")
+        assume(value < 1e6)
+        return value
+
+    def certified(self, hyper: Mapping[str, float]) -> None:
+        """Discard hyperparameters at which the derivation itself refuses, since the flip does not come first."""
+        from theory import RuleRefused
+
+        try:
+            self.d.certify(dict(hyper))
+        except RuleRefused:
+            assume(False)
+
+
+def _code() -> dict[str, Quantity]:
+    from theory import symbols
+
+    return {s.name: s for s in vars(symbols).values() if isinstance(s, Quantity)}
+
+
+CODE = _code()
