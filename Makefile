@@ -18,6 +18,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.sdcp_table
 	$(BIN)/python -m tests.benchmarks.step_cost
 	$(BIN)/python -m tests.benchmarks.stepping
+	$(BIN)/python -m tests.benchmarks.fixed_point_table
 
 lint: setup
 	$(BIN)/ruff check
@@ -26,6 +27,7 @@ lint: setup
 
 figures: setup
 	$(BIN)/python -m tests.benchmarks.protocol
+	$(BIN)/python -m tests.benchmarks.momentum
 
 setup: $(STAMP)
 

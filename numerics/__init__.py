@@ -1,9 +1,19 @@
 """Numerics of central flows: derivatives, eigenmodes, the covariance, the processes compared, and their records."""
 
 from numerics.errors import InputRefused
+from numerics.preconditioner import PreconditionerSolution, stationary_preconditioner
 from numerics.problem import Problem
 from numerics.records import Run
 from numerics.sdcp import SDCPSolution, solve_sdcp
 from numerics.simulate import simulate
 
-__all__ = ["InputRefused", "Problem", "Run", "SDCPSolution", "simulate", "solve_sdcp"]
+__all__ = [
+    "InputRefused",
+    "PreconditionerSolution",
+    "Problem",
+    "Run",
+    "SDCPSolution",
+    "simulate",
+    "solve_sdcp",
+    "stationary_preconditioner",
+]

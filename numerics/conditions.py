@@ -70,6 +70,7 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
                 "without a critical mode the central flow is the stable flow",
             )
         )
+    found += _ripples(central)
     bad = int(np.nansum(central.sdcp_status > 0)) if "sdcp_status" in central else 0
     found.append(
         _entry(
@@ -89,6 +90,21 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
         )
     )
     return found + _onset(run)
+
+
+def _ripples(central: Any) -> list[dict[str, Any]]:
+    texts = {
+        "ripple_threshold": (
+            "ripple of P leaves the threshold",
+            "the accumulators' first-order oscillation shifts λ* by this share",
+        ),
+        "ripple_drift": (
+            "ripple of P leaves the mean step",
+            "the accumulators' first-order oscillation shifts the mean step by this share",
+        ),
+    }
+    shares = {k: float(np.nanmedian(central[k])) for k in texts if k in central and np.isfinite(central[k]).any()}
+    return [_entry(texts[k][0], v < 0.1, f"median share {v:.2e}", texts[k][1]) for k, v in shares.items()]
 
 
 def _onset(run: Run) -> list[dict[str, Any]]:

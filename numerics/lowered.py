@@ -103,7 +103,7 @@ class LoweredRule:
         """States by name, scalars as 0-dimensional tensors."""
         return {
             n: v.reshape(()) if self._width(n) == 1 and self._is_scalar(n) else v
-            for n, v in zip(names or self.states, values, strict=True)
+            for n, v in zip(self.states if names is None else names, values, strict=True)
         }
 
     def select(self, values: States) -> States:

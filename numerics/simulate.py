@@ -267,7 +267,8 @@ def _kicked(context: Context, w: Tensor, states: States, kick: float) -> Tensor:
 
 
 def _refuse_memoryless(problem: Problem, rule: LoweredRule, w: Tensor, states: States) -> None:
-    memory = rule.f.memory(rule.select(states), w)
+    filters = rule.unit_filters(states)
+    memory = rule.f.memory(rule.select(states), filters, filters, w)
     if not isinstance(memory, Tensor) and memory == 0:
         raise InputRefused(
             f"the accumulators of {rule.name!r} have no memory at these hyperparameters (∂f/∂a is singular, as with beta2 = 0), so no flow exists; "

@@ -48,7 +48,8 @@ def emit(d: Derivation) -> EmittedRule:
     their ``…_rate`` along given rates of the accumulators, ``velocity``, ``velocity_X`` (per T = ∇H[u_k, u_l]) and ``memory``.
     Filter states before and after a step are ``filters`` and ``filters_next``: ``unit_filters`` takes them from the optimizer's states, ``filter_map``
     advances them, ``settled`` is their value at a constant gradient, ``drive`` is F g; ``feedthrough`` is F(∞), ``lag`` is
-    ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts.
+    ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts. ``ripple_threshold`` and ``ripple_drift``
+    are the relative sizes of what the averages drop.
 
     Args:
         d: the derivation.
@@ -72,13 +73,15 @@ def emit(d: Derivation) -> EmittedRule:
         _function("accumulator_rate_X", (*means, "y", "y2"), seen, [(flow.a_X[s], s.shape) for s in a]),
         _function("accumulator_rate_cross", (*means, "q"), seen, [(flow.a_cross[s], s.shape) for s in a]),
         *_filter_functions(d, seen),
+        _function("ripple_threshold", ("a", "g"), {"a": a}, [(d.ripple.threshold, Shape.PARAMETER)], single=True),
+        _function("ripple_drift", ("a", "g", "y"), {"a": a}, [(d.ripple.drift, Shape.PARAMETER)], single=True),
         _function(
             "implicit",
-            ("a", "g", "d", "h"),
-            {"a": a, "d": [shift[s] for s in a]},
+            (*means, "d", "h"),
+            seen | {"d": [shift[s] for s in a]},
             [(e, s.shape) for e, s in zip(solved, a, strict=True)],
         ),
-        _function("memory", ("a", "g"), {"a": a}, [(flow.memory, shape_of(flow.memory))], single=True),
+        _function("memory", means, seen, [(flow.memory, shape_of(flow.memory))], single=True),
         _function("preconditioner", ("a",), {"a": a}, [(form.P, form.shape)], single=True),
         _rate("preconditioner_rate", form.P, a, rates),
         _function("threshold", ("a",), {"a": a}, [(d.threshold, shape_of(d.threshold))], single=True),

@@ -14,17 +14,24 @@ from typing import Any
 
 import sympy as sp
 
-from theory.averaging import Averages, average, published_averages
+from theory.averaging import Averages, as_variance, average, published_averages
 from theory.clock import after_long
 from theory.codegen import EmittedRule, emit
 from theory.complementarity import Complementarity, complementarity
+from theory.fixed_point import FixedPoint, fixed_point
 from theory.flow import Flow, to_flow
+from theory.html import html
 from theory.latex import document
+from theory.markdown import markdown
+from theory.modified_flow import ModifiedFlow, modified_flow
 from theory.normal_form import NormalForm, to_normal_form
+from theory.pdf import write_pdf
 from theory.projection import Projection, project
 from theory.registry import load_rule
+from theory.ripple import Ripple, ripple
 from theory.rule import Update, UpdateRule
 from theory.stability import Stability, stability
+from theory.standalone import torch_source
 from theory.symbols import HSH, Quantity, g, q, w
 
 
@@ -57,6 +64,8 @@ class Derivation:
     flow: Flow
     complementarity: Complementarity
     projection: Projection
+    ripple: Ripple
+    modified_flow: ModifiedFlow
 
     @property
     def filter(self) -> sp.Expr:
@@ -96,6 +105,11 @@ class Derivation:
         return tuple(a for step in self.steps for a in step.assumptions)
 
     @cached_property
+    def fixed_point(self) -> FixedPoint:
+        """Where the preconditioner settles if w is held: (T13) and the program (T14)."""
+        return fixed_point(self.normal_form, self.averages, self.flow, self.stability)
+
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The chain as it is documented."""
         from_results = _describe(self)
@@ -116,15 +130,28 @@ class Derivation:
 
     def certify(self, hyper: dict[str, float]) -> None:
         """Certify at numbers that the flip comes first; raises RuleRefused where it does not."""
-        self.stability.certify({self.update.hyper[n]: v for n, v in hyper.items() if n in self.update.hyper})
+        given = {n: h.default for n, h in self.rule.hyper.items() if h.default is not None} | dict(hyper)
+        self.stability.certify({self.update.hyper[n]: v for n, v in given.items() if n in self.update.hyper})
 
     def to_latex(self) -> str:
         """The derivation as a complete LaTeX document."""
         return document(self)
 
+    def to_html(self) -> str:
+        """The derivation as one self-contained page with MathML."""
+        return html(self)
+
+    def to_markdown(self) -> str:
+        """The derivation as Markdown with $$ formulas."""
+        return markdown(self)
+
+    def to_pdf(self, path: str | Path) -> None:
+        """Compile the document with pdflatex; PdfFailed says in one sentence why it cannot."""
+        write_pdf(document(self), path)
+
     def to_torch_source(self) -> str:
-        """The rule and its flow as Python source over a tensor namespace."""
-        return self.emitted.source
+        """The rule, its stable and its central flow as one file that needs PyTorch alone."""
+        return torch_source(self)
 
     def save_latex(self, path: str | Path) -> None:
         """Write the LaTeX document to a file."""
@@ -151,7 +178,62 @@ def derive(rule: UpdateRule | str | Path, **choices: Any) -> Derivation:
     averages = average(form)
     flow = to_flow(form, averages)
     closure = complementarity(form, stab, flow)
-    return Derivation(loaded, update, form, stab, averages, flow, closure, project(form))
+    return Derivation(
+        loaded, update, form, stab, averages, flow, closure, project(form), ripple(form, averages), modified_flow(form)
+    )
+
+
+def _inertial(d: Derivation) -> Step:
+    form = d.normal_form
+    own = tuple((f"filter {m}", form.outputs[m], expr) for m, expr in form.filters.items())
+    return Step(
+        "inertial",
+        "Filter states and the inertial flow",
+        "section 4",
+        "The flow above eliminates the filter. The averaged map keeps its states and advances them with the averaged gradient, one step "
+        "per optimizer step; the inertial flow replaces them by one pole of equal lag, started so that both relax by the same total.",
+        (
+            *own,
+            ("drive", r"(F\,\nabla L)", form.drive),
+            ("lag", r"\ell=\tfrac12-F'(1)", form.lag),
+            ("inertial filter", r"\dot m", r"\ell^{-1}\left(\mathbb E[\nabla L]-m\right)"),
+            ("inertial flow", r"\dot w", r"-\gamma w-P^{-1}m"),
+            ("start", "m(0)", form.pole_start),
+            ("acting at once", r"F(\infty)", form.feedthrough),
+        ),
+        ("slow modes see the filter through its gain and lag only; critical modes follow their mean force at once",),
+    )
+
+
+def _second_order(d: Derivation) -> Step:
+    return Step(
+        "second_order",
+        "The stable flow to second order",
+        "(T15)",
+        "With P frozen the slow root of the characteristic equation is that of gradient flow on a penalised loss; "
+        "use it only on modes with lag times eigenvalue far below 1.",
+        (
+            ("modified flow", r"\dot w", r"-P^{-1}\nabla\left[L+\rho\,\lVert\nabla L\rVert_{P^{-1}}^2\right]"),
+            ("penalty", r"\rho", d.modified_flow.penalty),
+        ),
+        ("P does not move",),
+        d.modified_flow.checks,
+    )
+
+
+def _ripples(d: Derivation) -> Step:
+    return Step(
+        "ripple",
+        "Ripple of the accumulators",
+        "section 2",
+        "Where the gradient does not vanish the accumulators oscillate at first order, which the averages drop. "
+        "Both quantities must be far below 1; a run measures them.",
+        (
+            ("threshold", r"r_{\lambda^*}", d.ripple.threshold),
+            ("drift", r"r_{\dot w}", as_variance(d.ripple.drift)),
+        ),
+        ("the ripple of the accumulators is negligible",),
+    )
 
 
 def _describe(d: Derivation) -> list[Step]:
@@ -241,4 +323,8 @@ def _describe(d: Derivation) -> list[Step]:
             ("the critical modes are separated from the rest of the spectrum by a gap",),
         ),
         d.projection.step(Step),
+        *([_inertial(d)] if form.filters else []),
+        _second_order(d),
+        *([_ripples(d)] if d.ripple.threshold != 0 else []),
+        d.fixed_point.step(Step),
     ]

@@ -200,6 +200,8 @@ class Flow:
     def updated(self, g: Tensor) -> States:
         """Return the accumulators after the update at w; the first is the optimizer's own."""
         f, means = self.rule.f, self.means(self.a, g)
+        if READS_FILTERS:  # the filter may depend on clocks, which come first
+            means = self.means(_like(f.accumulator_map(self.a, *means), self.a), g)
         if self.fresh:
             return _like(f.accumulator_map(self.a, *means), self.a)
         rates = f.accumulator_rate(self.a, *means)
@@ -207,7 +209,7 @@ class Flow:
             pairs = f.accumulator_rate_X(self.a, *means, self.y.T[:, None], self.y.T[None])
             averaged = [torch.einsum("kln,kl->n", p, self.X) if isinstance(p, Tensor) else 0.0 for p in pairs]
             rates = [r + x for r, x in zip(rates, averaged, strict=True)]
-        change = f.implicit(self.a, g, rates, 1.0)
+        change = f.implicit(self.a, *means, rates, 1.0)
         return tuple(old + new for old, new in zip(self.a, _like(change, self.a), strict=True))
 
     def modes(self, P: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -263,10 +265,10 @@ class Flow:
         force = f.velocity_X(a, T)
         B = -flat @ displace(float(f.feedthrough(a)) * force, force).reshape(k * k, -1).T
         rates = f.accumulator_rate(a, *means)
-        A = A + threshold * self.margin(pairs, a, f.implicit(a, g, rates, 1.0)).reshape(k, k)
+        A = A + threshold * self.margin(pairs, a, f.implicit(a, *means, rates, 1.0)).reshape(k, k)
         A = A + float(f.threshold_rate(a, rates)) * torch.eye(k, dtype=A.dtype, device=A.device)
         per_pair = f.accumulator_rate_X(a, *means, y.T[:, None], y.T[None])
-        B = B + threshold * self.margin(pairs, a, f.implicit(a, g, per_pair, 1.0))
+        B = B + threshold * self.margin(pairs, a, f.implicit(a, *means, per_pair, 1.0))
         return complementary((A + A.T) / 2, B.reshape(k, k, k, k))
 
     def margin(self, pairs: Tensor, a: States, change: Any) -> Tensor:

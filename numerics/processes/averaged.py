@@ -156,9 +156,12 @@ class AveragedFlow:
         return local.third(U, checked=self._calls % CHECK_EVERY == 1)
 
     def _start_filter(self, g: Tensor) -> None:
-        f = self.context.rule.f
-        first = _vectors(f.accumulator_map(self.before, *self.filter.means(self.before, g), g), self.before)
-        self.filter.start(first, g)
+        self.filter.start(self._provisional(g), g)
+
+    def _provisional(self, g: Tensor) -> States:
+        """Accumulators after the update but for what they read of the filter: the clocks, on which the filter itself may depend."""
+        means = (*self.filter.means(self.before, g), g)
+        return _vectors(self.context.rule.f.accumulator_map(self.before, *means), self.before)
 
     def _means(self, a: States, g: Tensor) -> tuple[States, States, Tensor]:
         """Filter states and gradient as accumulators read them: where they read both, ½∇⟨H,Σ⟩ is in both or in neither."""
@@ -169,7 +172,7 @@ class AveragedFlow:
     def _updated(self, g: Tensor, h: float) -> States:
         """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
         f = self.context.rule.f
-        means = self._means(self.before, g)
+        means = self._means(self._provisional(g) if self.context.rule.reads_filters else self.before, g)
         if self._fresh:
             return _vectors(f.accumulator_map(self.before, *means), self.before)
         rate = [
@@ -180,7 +183,7 @@ class AveragedFlow:
                 strict=True,
             )
         ]
-        change = f.implicit(self.before, g, rate, h)
+        change = f.implicit(self.before, *means, rate, h)
         return tuple(b + c for b, c in zip(self.before, _vectors(change, self.before), strict=True))
 
     def _oscillating_rate(self, a: States, means: Any, o: Oscillation) -> list[Any]:
@@ -231,14 +234,14 @@ class AveragedFlow:
         means = self._means(a, g)
         A = torch.diag(_relaxed(threshold - modes.values[:k], threshold)) - (flat @ smooth).reshape(k, k)
         B = -(flat @ per_X.T)
-        drift = f.implicit(a, g, f.accumulator_rate(a, *means), h)
+        drift = f.implicit(a, *means, f.accumulator_rate(a, *means), h)
         A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(
             k, k
         )
         A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, *means))) * torch.eye(
             k, dtype=A.dtype, device=A.device
         )
-        change = f.implicit(a, g, self._rate_per_pair(a, means, y, T), h)
+        change = f.implicit(a, *means, self._rate_per_pair(a, means, y, T), h)
         P_X = f.preconditioner_rate(a, [h * _tensor(c, g) for c in change])
         B = B + threshold * self._margin(pairs, P_X)
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
@@ -274,6 +277,7 @@ class AveragedFlow:
         row |= states_row(self.context.rule, a, self.context.rule.accumulators, self.context.keep_weights)
         if self.context.keep_weights:
             row["weights_series"] = self.w
+        row |= self._ripple(a, local.grad, P, now)
         if self.oscillates:
             active = D.flip(0) > 1e-12 * D.abs().max() if len(D) else D > 0
             row |= {"variances": D.flip(0)[active], "critical": int(active.sum()), "candidates": len(D)}
@@ -281,6 +285,21 @@ class AveragedFlow:
                 along = ((P * (now.U @ Q.flip(1)).T) @ self.displacement) ** 2
                 row["displacement_squares"] = along[active]
         return row
+
+    def _ripple(self, a: States, g: Tensor, P: Tensor, now: Oscillation) -> Row:
+        """Relative sizes of what the averages drop: of the threshold, as the covariance weighs it, and of the mean step."""
+        trace = float(now.X.diagonal().sum())
+        if not trace or not self.context.rule.accumulators:
+            return {}
+        f, variance = self.context.rule.f, torch.einsum("nk,nl,kl->n", now.y, now.y, now.X).clamp_min(0)
+        weight = P * torch.einsum("nk,nl,kl->n", now.U, now.U, now.X) / trace
+        step = g.square() / P
+        finite = torch.isfinite(step)
+        drift = torch.as_tensor(f.ripple_drift(a, g, variance.sqrt()))
+        return {
+            "ripple_threshold": float((weight * torch.nan_to_num(torch.as_tensor(f.ripple_threshold(a, g)))).sum()),
+            "ripple_drift": float((step * torch.nan_to_num(drift))[finite].sum() / step[finite].sum()),
+        }
 
     def finals(self) -> Row:
         """Weights after the last step, and the accumulators used in it."""

@@ -7,14 +7,12 @@ resolved as finely as one likes. The eliminated flow sets m = E[g].
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from numerics.lowered import LoweredRule, States
-
-FORMS = ("map", "inertial", "eliminated")
 
 
 class Filter(Protocol):
@@ -22,10 +20,15 @@ class Filter(Protocol):
 
     values: States
 
+    def __init__(self, rule: LoweredRule, states: States) -> None: ...
+
+    def start(self, a: States, g: Tensor) -> None:
+        """Set the states at the first point of the flow."""
+
     def means(self, a: States, g: Tensor) -> tuple[States, States]:
         """Filter states before and after the update with mean gradient g, as the accumulators read them."""
 
-    def drive(self, a: States, g: Tensor) -> Tensor:
+    def drive(self, a: States, g: Tensor, h: float) -> Tensor:
         """F g with the states as they are."""
 
     def feedthrough(self, a: States, h: float) -> float:
@@ -114,8 +117,9 @@ class OnePole(Eliminated):
         self.values = (self.drive(a, g, h),)
 
 
-def make_filter(form: str, rule: LoweredRule, states: States) -> Any:
+def make_filter(form: str, rule: LoweredRule, states: States) -> Filter:
     """The filter of a flow of the given form; a rule without filter states needs none."""
     if not rule.filters:
         return Eliminated(rule, states)
-    return {"map": OwnFilter, "inertial": OnePole, "eliminated": Eliminated}[form](rule, states)
+    kinds: dict[str, type[Filter]] = {"map": OwnFilter, "inertial": OnePole, "eliminated": Eliminated}
+    return kinds[form](rule, states)

@@ -44,10 +44,12 @@ def problem_of(seed):
     return Problem.from_module(MLP(seed=seed), digits(300), "mse")
 
 
-def edge_step(rule, hyper, seed, fraction=START, settled=SETTLED, limit=200):
+def edge_step(rule, hyper, seed, fraction=START, settled=SETTLED, limit=200, problem=None):
     """Last step before the discrete run's top eigenvalue rises through the fraction of λ*, once ν has begun to fill."""
-    problem = problem_of(seed)
-    lowered = lower(derive(rule).emitted, hyper, problem.blocks, problem.w0)
+    problem = problem or problem_of(seed)
+    options = {k: v for k, v in hyper.items() if isinstance(v, bool)}
+    numbers = {k: v for k, v in hyper.items() if k not in options}
+    lowered = lower(derive(rule, **options).emitted, numbers, problem.blocks, problem.w0)
     context, tracker = Context(problem, lowered, False, 0), EigenTracker(problem.n, tol=1e-4)
     w, states, below = problem.w0, lowered.initial(), False
     for t in range(limit):

@@ -49,7 +49,10 @@ def measure(network, rule, hyper, warm, steps, limit):
     w, states = problem.w0, lowered.initial()
     for _ in range(warm):
         w, states = lowered.f.step(w, problem.gradient(w)[1], states)
-    flow, records = AveragedFlow(Context(problem, lowered, True, 0), w, states, "central", oscillates=True), MemoryRecords()
+    flow, records = (
+        AveragedFlow(Context(problem, lowered, True, 0), w, states, "central", oscillates=True),
+        MemoryRecords(),
+    )
     rows, gradients, counts = [], [], defaultdict(int)
     for _ in range(limit):
         start = time.perf_counter()

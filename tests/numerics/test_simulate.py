@@ -68,7 +68,7 @@ def test_accumulators_match_the_brute_force_average_over_signs(rule, hyper):
         brute = [(p + m) / 2 for p, m in zip(*signs, strict=True)]
         mean, rate = lowered.f.accumulator_map(a, (), (), g), lowered.f.accumulator_rate_X(a, (), (), g, step, step)
         # (T7): rate = (∂f/∂a)⁻¹ × the oscillation's part of the map
-        slope = lowered.f.memory(a, g)
+        slope = lowered.f.memory(a, (), (), g)
         errors.append(
             max(
                 float(torch.as_tensor(b - m - slope * r).abs().max()) for b, m, r in zip(brute, mean, rate, strict=True)

@@ -1,0 +1,136 @@
+r"""The prediction table with momentum: a protocol fixed before its seeds are run, every run printed.
+
+    python -m tests.benchmarks.momentum [case …] [--seeds 0 1 2] [--form central inertial …]
+
+Data: digits rows 0–399, pixels/16, 30 % of the labels replaced by random ones, so that the loss stays away from 0. Network:
+64-24-24-10 GELU, ½‖f − y‖² averaged over examples, torch's default initialisation. Each seed starts on the step before the
+discrete run's top eigenvalue of P⁻¹H rises through 0.95 λ* (after step 20: the second moment and the momentum start from 0), with a
+kick of 2e-3/λ* along the top mode (its gradient is that of a kick of 1e-3 with gradient descent), and runs for 250 steps; the edge E is
+that of THEORY section 8, and its metrics are used. Without a second moment, the learning rate is the largest 2^(k/2) at which
+seed 0 rises through λ* after step 30; with one it is 0.004, or 0.003 at β₁ = 0.5.
+
+``central`` keeps the rule's own filter states, ``inertial`` one pole of equal lag, ``eliminated`` none.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from numerics import Problem, simulate
+from numerics.data import digits
+from numerics.metrics import smooth
+from numerics.models import MLP
+from tests.benchmarks.protocol import edge_step
+from theory import derive
+
+STEPS, KICK, SEEDS, EXAMPLES, NOISE, TAIL = 250, 2e-3, (0, 1, 2), 400, 0.3, 24
+FORMS = ("central", "inertial", "eliminated")
+SECOND = dict(beta2=0.99, eps=1e-8)
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "heavy ball 0.5": ("heavy_ball", dict(lr=1.0, momentum=0.5, ema=True)),
+    "heavy ball 0.9": ("heavy_ball", dict(lr=4.0, momentum=0.9, ema=True)),
+    "nesterov 0.9": ("nesterov", dict(lr=2**-2.5, momentum=0.9)),
+    "adam 0.5": ("adam", dict(lr=0.003, beta1=0.5, **SECOND)),
+    "adam 0.9": ("adam", dict(lr=0.004, beta1=0.9, **SECOND)),
+    "adamw 0.9": ("adamw", dict(lr=0.004, beta1=0.9, weight_decay=0.01, **SECOND)),
+}
+
+
+def problem_of(seed):
+    """The network of a seed, and its data: which labels are random depends on the seed too."""
+    inputs, targets = digits(EXAMPLES)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    noisy = torch.rand(EXAMPLES, generator=generator) < NOISE
+    drawn = torch.randint(0, 10, (int(noisy.sum()),), generator=generator)
+    targets[noisy] = torch.eye(10, dtype=targets.dtype)[drawn]
+    return Problem.from_module(MLP(seed=seed), (inputs, targets), "mse")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one flow is worth over the edge E; ``loss`` and ``nu`` are relative errors, ``distance`` is Euclidean."""
+
+    loss: float
+    explained: float
+    explained_min: float
+    distance: float
+    nu: float
+    modes: int
+
+
+def figures_of(run, name, edge):
+    """Metrics of THEORY section 8 for one flow against the smoothed discrete run."""
+    flow, discrete, last = run[name], run["discrete"], edge.stop - 1
+    if len(flow.loss) < STEPS or not np.isfinite(flow.loss).all():
+        return None
+    measured, w = smooth(discrete.loss), smooth(discrete.weights_series)
+    predicted = smooth(np.where(np.isfinite(flow.predicted_loss), flow.predicted_loss, flow.loss))
+    distance, stable = (np.linalg.norm(w - run[n].weights_series, axis=1) for n in (name, "stable"))
+    explained = 1 - (distance / stable) ** 2
+    nu = float("nan")
+    if "nu" in flow.states_series:
+        a = smooth(discrete.states_series["nu"])
+        nu = float(
+            np.mean(np.linalg.norm((a - flow.states_series["nu"])[edge], axis=1) / np.linalg.norm(a[edge], axis=1))
+        )
+    return Figures(
+        float(np.abs(measured - predicted)[edge].sum() / measured[edge].sum()),
+        float(explained[last]),
+        float(explained[(edge.start + last) // 2 : last + 1].min()),
+        float(distance[last]),
+        nu,
+        int(np.nanmax(flow.critical)) if name != "stable" else 0,
+    )
+
+
+def one_seed(rule, hyper, seed, forms):
+    """One row: how the midpoints sit at the edge, and each flow's figures."""
+    problem = problem_of(seed)
+    start = edge_step(rule, hyper, seed, problem=problem, limit=400)
+    if start is None:
+        print(f"  seed {seed}: the edge is not reached", flush=True)
+        return {}
+    processes = ("discrete", "midpoint", "stable", *forms)
+    options = {k: v for k, v in hyper.items() if isinstance(v, bool)}
+    d = derive(rule, **options)
+    kick = KICK / float(d.limit(d.threshold).subs({d.rule_symbol(k): v for k, v in hyper.items() if k not in options}))
+    run = simulate(
+        problem, rule, hyper, STEPS, warm_start=start, kick=kick, seed=seed, processes=processes, check=False
+    )
+    ratio = run["midpoint"].eigenvalues[:, 0] / run["midpoint"].threshold
+    reached = np.flatnonzero(ratio >= 0.98)
+    edge = slice(int(reached[0]) if len(reached) else 0, STEPS - TAIL)
+    found = {name: figures_of(run, name, edge) for name in ("stable", *forms)}
+    print(f"  seed {seed}: start {start}, E from {edge.start}, midpoint λ/λ* {np.nanmean(ratio[edge]):.3f}", flush=True)
+    for name, figures in found.items():
+        why = run.manifest["stopped"].get(name, "left the finite numbers")
+        text = "  ".join(f"{k} {v:.4g}" for k, v in vars(figures).items()) if figures else f"stopped: {why}"
+        print(f"    {name:10s} {text}", flush=True)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="case")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--form", nargs="+", default=list(FORMS))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for case in arguments.cases:
+        rule, hyper = CASES[case]
+        print(f"\n{case}: {rule} {hyper}", flush=True)
+        rows = [one_seed(rule, hyper, seed, arguments.form) for seed in arguments.seeds]
+        for name in arguments.form:
+            values = [row[name] for row in rows if row.get(name)]
+            if values:
+                medians = {k: np.median([getattr(v, k) for v in values]) for k in Figures.__annotations__}
+                print(f"  median {name:10s} " + "  ".join(f"{k} {v:.4g}" for k, v in medians.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+r"""Ripple of the accumulators: the first-order oscillation that the averages drop, and when it is negligible (THEORY section 2).
+
+Where ∇L ≠ 0 an accumulator oscillates at first order, δa = Df[y]/(1 + ∂_a f) for a flip, since δa changes sign each step. P⁻¹ oscillates with
+it: against the mean gradient this shifts the threshold, against the gradient's own oscillation it drifts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+
+from theory.averaging import Averages
+from theory.calculus import directional, rationally
+from theory.flow import collect, local_derivative
+from theory.normal_form import NormalForm
+from theory.symbols import g, y, z
+
+
+@dataclass(frozen=True)
+class Ripple:
+    """Both conditions of section 2, relative sizes that must be ≪ 1 per coordinate; 0 for a constant P.
+
+    ``threshold`` is the relative change of F(−1): with it, λ* = 2/(F(−1)(1 − threshold)) for one coordinate. ``drift`` is the relative change of
+    the mean step, with y² the variance (HΣH)_ii of the gradient.
+    """
+
+    threshold: sp.Expr
+    drift: sp.Expr
+
+
+def ripple(form: NormalForm, averages: Averages) -> Ripple:
+    """Derive the relative sizes of what the averages drop.
+
+    Args:
+        form: the rule in normal form.
+        averages: of its accumulators.
+
+    Returns:
+        The two conditions.
+    """
+    at_flip = rationally(sp.factor, form.transfer.subs(z, -1))
+    slope, curvature = sp.S.Zero, sp.S.Zero
+
+    def flip(size: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
+        return {g: size} | {m: gain * size for m, gain in form.at_gain(-1).items()}
+
+    for a, f in averages.mean.items():
+        if not form.P.has(a) or not f.has(g):
+            continue
+        gain = sp.diff(sp.log(form.P), a) / (1 + local_derivative(f, a, form.update.rule.name))
+        slope += gain * directional(f, flip(g)).xreplace(averages.settle)
+        curvature += gain * directional(f, flip(y), 2).xreplace(averages.settle)
+    return Ripple(collect(slope / at_flip), collect(curvature * at_flip))
