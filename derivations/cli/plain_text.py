@@ -25,6 +25,14 @@ _COMMANDS = {
     r"\lVert": "‖",
     r"\rVert": "‖",
     r"\top": "ᵀ",
+    r"\ell": "ℓ",
+    r"\rho": "ρ",
+    r"\Phi": "Φ",
+    r"\bar P": "P̄",
+    r"\infty": "∞",
+    r"\min": "min",
+    r"\sum": " ∑ ",
+    r"\preceq": " ⪯ ",
     r"\max": "max",
     r"\cdot": "·",
     r"\eta": "η",
@@ -47,6 +55,7 @@ _PATTERNS = (
     (r"\\[td]?frac\{(\w+)\}\{(\w+)\}", r"\1/\2"),
     (r"\\tfrac\{([^{}]*)\}\{([^{}]*)\}", r"\1/\2"),
     (r"\\tfrac\s*\\gamma2", "γ/2"),
+    (r"\\text\{([^{}]*)\}", r" \1 "),
     (r"\\(?:mathbb|mathcal|mathrm|text|operatorname)\s*\{?(\w+)\}?", r"\1"),
 )
 _DOT = re.compile(r"\\dot\s*(?:\{(\w+)\}|(\w))")
