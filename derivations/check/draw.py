@@ -19,13 +19,21 @@ LATE = 5000.0
 """A step after which a decay b^t with b ≤ 0.95 has died out."""
 
 
-def hyperparameters(subject: Subject) -> st.SearchStrategy[dict[str, float]]:
-    """A number in the domain of each hyperparameter."""
+def hyperparameters(subject: Subject, twentieths: tuple[int, int] = (1, 19)) -> st.SearchStrategy[dict[str, float]]:
+    """A number in the domain of each hyperparameter.
+
+    Args:
+        subject: whose optimizer has them.
+        twentieths: range within a bounded domain; the whole range includes its closed ends.
+
+    Returns:
+        Numbers by name.
+    """
     declared = subject.update.rule.hyper
-    return st.fixed_dictionaries({n: _in_domain(declared[n]) for n in subject.update.hyper})
+    return st.fixed_dictionaries({n: _in_domain(declared[n], *twentieths) for n in subject.update.hyper})
 
 
-def _in_domain(h: Hyper) -> st.SearchStrategy[float]:
+def _in_domain(h: Hyper, first: int, last: int) -> st.SearchStrategy[float]:
     lower, upper = float(h.domain.lower), float(h.domain.upper)
     if math.isinf(lower):
         return st.sampled_from([s if math.isinf(upper) else upper - s for s in (*SIZES, *(-x for x in SIZES))])
@@ -33,8 +41,12 @@ def _in_domain(h: Hyper) -> st.SearchStrategy[float]:
         ends = [] if h.domain.lower_open else [lower]
         return st.sampled_from([lower + s for s in SIZES] + ends)
     # Decays up to 0.95: beyond, what must be compared after many steps has not died out.
-    inside = st.integers(1, 19).map(lambda k: lower + (upper - lower) * k / 20)
-    ends = [e for e, closed in ((lower, not h.domain.lower_open), (upper, not h.domain.upper_open)) if closed]
+    inside = st.integers(first, last).map(lambda k: lower + (upper - lower) * k / 20)
+    ends = [
+        e
+        for e, closed in ((lower, not h.domain.lower_open), (upper, not h.domain.upper_open))
+        if closed and last - first == 18
+    ]
     return inside | st.sampled_from(ends) if ends else inside
 
 

@@ -20,6 +20,10 @@ from derivations.check.claim import Claim, Evidence, Refuted
 from derivations.check.subject import Subject
 
 Outcome = str
+SMALLEST = (Phase.generate, Phase.shrink)
+"""Look for a counterexample, then for the smallest."""
+FIRST = (Phase.generate,)
+"""Stop at the first."""
 HELD, FAILED, NOTHING = "yes", "NO", "-"
 
 
@@ -71,7 +75,9 @@ def judge(subject: Subject, seed: int = 0, share: float = 1.0) -> Iterator[Verdi
         yield try_claim(claim, subject, seed, share)
 
 
-def try_claim(claim: Claim, subject: Subject, seed: int = 0, share: float = 1.0) -> Verdict:
+def try_claim(
+    claim: Claim, subject: Subject, seed: int = 0, share: float = 1.0, search: tuple[Phase, ...] = SMALLEST
+) -> Verdict:
     """Try one claim.
 
     Args:
@@ -79,6 +85,7 @@ def try_claim(claim: Claim, subject: Subject, seed: int = 0, share: float = 1.0)
         subject: what is checked.
         seed: of the numbers drawn.
         share: of the claim's examples that is tried.
+        search: for the smallest counterexample, or for the first.
 
     Returns:
         The verdict; a crash counts as a counterexample.
@@ -88,7 +95,7 @@ def try_claim(claim: Claim, subject: Subject, seed: int = 0, share: float = 1.0)
     if reason is not None:
         return Verdict(claim, NOTHING, 0, 0.0, None, time.perf_counter() - began, reason)
     evidence: list[Evidence] = []
-    found = _search(claim, subject, evidence, seed, max(1, round(claim.examples * share)))
+    found = _search(claim, subject, evidence, seed, max(1, round(claim.examples * share)), search)
     if found is None and not evidence:
         found = Counterexample("no admissible example was found", "none", "at least one", {})
     orders = [e.order for e in evidence if e.order is not None]
@@ -104,7 +111,7 @@ def try_claim(claim: Claim, subject: Subject, seed: int = 0, share: float = 1.0)
 
 
 def _search(
-    claim: Claim, subject: Subject, evidence: list[Evidence], seed: int, examples: int
+    claim: Claim, subject: Subject, evidence: list[Evidence], seed: int, examples: int, search: tuple[Phase, ...]
 ) -> Counterexample | None:
     last: dict[str, Any] = {}
 
@@ -113,7 +120,7 @@ def _search(
         max_examples=examples,
         database=None,
         deadline=None,
-        phases=(Phase.generate, Phase.shrink),
+        phases=search,
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )

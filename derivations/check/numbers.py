@@ -41,7 +41,8 @@ class Layout:
 
     def vector(self, x: Any) -> Array:
         """One entry per parameter."""
-        return np.array(np.broadcast_to(np.asarray(x, dtype=float), (self.n,)))
+        spread: Array = np.array(np.broadcast_to(np.asarray(x, dtype=float), (self.n,)))
+        return spread
 
     def total(self, x: Any) -> Array:
         """The sum over all parameters."""
@@ -57,8 +58,9 @@ class Layout:
         """A vector made constant where a state of this shape is, by its first entry there."""
         x = self.vector(x)
         first = np.unique(self.owner, return_index=True)[1]
-        spread = {Shape.SCALAR: self.vector(x[0]), Shape.BLOCK: x[first][self.owner], Shape.PARAMETER: x}
-        return spread[shape]
+        per_block: Array = x[first][self.owner]
+        table: dict[Shape, Array] = {Shape.SCALAR: self.vector(x[0]), Shape.BLOCK: per_block, Shape.PARAMETER: x}
+        return table[shape]
 
     def reduced(self, x: Array, shape: Shape) -> Array:
         """The distinct numbers of a vector of this shape."""

@@ -53,6 +53,7 @@ def _settle(subject: Subject, hyper: Mapping[str, float], g: Array, H: Array) ->
     for _ in range(STEPS):
         point = subject.point(hyper, a, g=g)
         P, threshold = subject.preconditioner(point), subject.threshold(point)
+        assume(all((np.abs(a[n]) > 1e-9).any() for n in kept))
         values, Q = np.linalg.eigh(H / np.sqrt(np.outer(P, P)))
         U = Q / np.sqrt(P)[:, None]
         still = _without_clock(subject, accumulator_rates(subject, point))
@@ -95,6 +96,7 @@ def _balance(
         rates = _without_clock(subject, accumulator_rates(subject, point, unit, y))
         per[i, j] = {n: rates[n] - still[n] for n in rates}
         B[:, :, i, j] = h * threshold * U.T @ (_P_rate(subject, hyper, a, per[i, j])[:, None] * U)
+    assume(bool(np.isfinite(A).all() and np.isfinite(B).all()))  # P has no slope where an accumulator is 0
     solution = solve_sdcp((A + A.T) / 2, B)
     assume(solution.status == "optimal")
     rates = {n: still[n] + sum(solution.X[i, j] * per[i, j][n] for i, j in per) for n in still}
