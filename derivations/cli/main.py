@@ -40,6 +40,11 @@ COMMANDS: dict[str, Command] = {
     "new": _command(
         "new", "write a commented rule file that derives and runs, to start from", "centralflow new mine --dir rules"
     ),
+    "check": _command(
+        "check",
+        "try every claim derived for a rule on random numbers, and print the smallest counterexample to a false one",
+        "centralflow check rmsprop",
+    ),
     "run": _command(
         "run",
         "train a network beside the flows that predict it",

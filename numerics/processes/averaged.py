@@ -295,9 +295,9 @@ class AveragedFlow:
         weight = P * torch.einsum("nk,nl,kl->n", now.U, now.U, now.X) / trace
         step = g.square() / P
         finite = torch.isfinite(step)
-        drift = torch.as_tensor(f.ripple_drift(a, g, variance.sqrt()))
+        drift, shift = (_tensor(x, g) for x in (f.ripple_drift(a, g, variance.sqrt()), f.ripple_threshold(a, g)))
         return {
-            "ripple_threshold": float((weight * torch.nan_to_num(torch.as_tensor(f.ripple_threshold(a, g)))).sum()),
+            "ripple_threshold": float((weight * torch.nan_to_num(shift)).sum()),
             "ripple_drift": float((step * torch.nan_to_num(drift))[finite].sum() / step[finite].sum()),
         }
 

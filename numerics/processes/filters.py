@@ -7,9 +7,9 @@ resolved as finely as one likes. The eliminated flow sets m = E[g].
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from numerics.lowered import LoweredRule, States
@@ -110,7 +110,7 @@ class OnePole(Eliminated):
 
     def feedthrough(self, a: States, h: float) -> float:
         """1 − e^{−h/lag}."""
-        return float(-torch.expm1(torch.tensor(-h / float(self.f.lag(a)))))
+        return -math.expm1(-h / float(self.f.lag(a)))
 
     def advance(self, a: States, g: Tensor, h: float) -> None:
         """See Filter."""
