@@ -15,10 +15,10 @@ from derivations.check.quadratics import hessian
 from derivations.check.rates import accumulator_rates
 from derivations.check.subject import Subject
 
-STEPS, CRITICAL, RISE = 4, 2, 0.02
-"""The critical modes start at λ*, and the numbers are scaled so that they would rise by up to this fraction per step."""
+STEPS, CRITICAL, RISE = 4, 1, 0.02
+"""The critical mode starts at λ*, and the numbers are scaled so that it would rise by about this fraction per step."""
 EXCESS = 1e-2
-"""Of λ over λ*: what a step of length 1 adds is of second order, in the rise and in the accumulators' relative change."""
+"""Of λ over λ*, half a step's rise; the square of the accumulators' relative change per step is allowed beside it."""
 
 
 SLOW = (18, 19)
@@ -91,7 +91,9 @@ def _scaled(subject: Subject, sample: Sample) -> tuple[Array, Array, Array, floa
     for _ in range(2):  # the gradient is scaled by P, which sees the gradient
         point = subject.point(sample["hyper"], a)
         P, threshold = subject.preconditioner(point), subject.threshold(point)
-        g = RISE * np.sqrt(P) * sample["g"]
+        # Along the slow modes only: along the critical one a gradient has died out before the flow is compared.
+        slow = sample["basis"][:, CRITICAL:]
+        g = RISE * np.sqrt(P) * (slow @ (slow.T @ sample["g"]))
         after = optimizer.step(0 * g, g, before | rest)[1]
         a = {n: after[n] for n in before}
     point = subject.point(sample["hyper"], a)

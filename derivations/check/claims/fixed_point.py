@@ -130,4 +130,4 @@ def missing(subject: Subject) -> str | None:
     return None if fixed.status in {"program", "scalar"} else f"{fixed.reason}"
 
 
-CLAIM = Claim("a long integration at fixed w settles at the fixed point", "(T13), (T14)", 7, inputs, holds, 6, missing)
+CLAIM = Claim("a long integration at fixed w settles at the fixed point", "(T13), (T14)", 7, inputs, holds, 4, missing)
