@@ -29,13 +29,13 @@ def oscillations(subject: Subject, **more: Any) -> st.SearchStrategy[dict[str, A
     })
 
 
-def accumulators_before(subject: Subject, sample: Mapping[str, Any]) -> dict[str, Array]:
-    """The drawn accumulators, which the step is going to update."""
-    return subject.accumulated(sample)
-
-
 def average_update(
-    subject: Subject, hyper: Mapping[str, float], before: Mapping[str, Array], mean: Array, flips: list[Array]
+    subject: Subject,
+    hyper: Mapping[str, float],
+    before: Mapping[str, Array],
+    mean: Array,
+    flips: list[Array],
+    offset: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """Next accumulators, averaged over the signs of all flips, with filter states that have oscillated for ever.
 
@@ -45,6 +45,7 @@ def average_update(
         before: accumulators before the step.
         mean: of the gradient.
         flips: of the gradient, by independent modes.
+        offset: of the filter states before the step from where they oscillate about.
 
     Returns:
         The averages.
@@ -55,7 +56,7 @@ def average_update(
     for signs in product((1, -1), repeat=len(flips)):
         flip = sum((s * f for s, f in zip(signs, flips, strict=True)), np.zeros(subject.layout.n))
         after_other = frozen.periodic(mean, flip)[1]
-        raw = {n: m / frozen.scale(n, before) for n, m in after_other.items()}
+        raw = {n: (m + (offset or {}).get(n, 0.0)) / frozen.scale(n, before) for n, m in after_other.items()}
         results.append(optimizer.step(0 * mean, mean + flip, dict(before) | raw)[1])
     return {n: np.mean([r[n] for r in results], axis=0) for n in before}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sympy as sp
 from hypothesis import strategies as st
 
 from derivations.check import draw
@@ -22,27 +23,42 @@ def inputs(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
 
 def holds(subject: Subject, sample: Sample) -> Evidence:
     before, g, C = subject.accumulated(sample), sample["g"], sample["root_of_X"]
+    offset = {n: v for n, v in subject.states(sample["states"]).items() if n in subject.filters}
     measured = []
     for s in SIZES:
         flips = [s * (C[0, k] * sample["y"][0] + C[1, k] * sample["y"][1]) for k in range(2)]
-        measured.append(average_update(subject, sample["hyper"], before, g + s**2 * sample["q"] / 2, flips))
-    results = []
+        mean = g + s**2 * sample["q"] / 2
+        measured.append(average_update(subject, sample["hyper"], before, mean, flips, offset))
+    results, values = [], _mean_point(subject, sample, before, offset)
     for a in subject.d.normal_form.accumulators:
-        derived = [_derived(subject, sample, before, a, s) for s in SIZES]
-        scale = 1e-12 * max(1.0, float(abs(measured[0][str(a)]).max()))
-        results.append(agree_to_order(f"the average of {a}", derived, [m[str(a)] for m in measured], 4, 100 * scale))
+        derived = [_derived(subject, sample, values, a, s) for s in SIZES]
+        floor = 1e-10 * max(1.0, float(abs(measured[0][str(a)]).max()))
+        results.append(agree_to_order(f"the average of {a}", derived, [m[str(a)] for m in measured], 4, floor))
     orders = [e.order for e in results if e.order is not None]
     return Evidence(max(e.error for e in results), min(orders, default=None))
 
 
-def _derived(subject: Subject, sample: Sample, before: dict[str, Array], a: Quantity, size: float) -> Array:
+def _mean_point(
+    subject: Subject, sample: Sample, before: dict[str, Array], offset: dict[str, Array]
+) -> dict[sp.Symbol, Any]:
+    """Values without oscillation: filter states are off their rest by a given amount before the step."""
+    g, form = sample["g"], subject.d.normal_form
+    frozen = subject.frozen(sample["hyper"], {n: v + 1 if n in subject.counters else v for n, v in before.items()})
+    rest = frozen.periodic(g, 0 * g)[0]
+    old = {n: m + offset[n] for n, m in rest.items()}
+    new = frozen.step(0 * g, old, g)[1]
+    point = subject.point(sample["hyper"], before | old, g=g, q=sample["q"])
+    return point | {output: new[str(m)] for m, output in form.outputs.items()}
+
+
+def _derived(subject: Subject, sample: Sample, values: dict[sp.Symbol, Any], a: Quantity, size: float) -> Array:
     averages, layout, X = subject.d.averages, subject.layout, sample["root_of_X"] @ sample["root_of_X"].T
-    point = subject.point(sample["hyper"], before, g=sample["g"], q=sample["q"])
-    mean = averages.mean[a].xreplace(averages.settle)
-    oscillating, cross = (e.xreplace(averages.settle) for e in (averages.oscillation[a], averages.cross[a]))
-    pair = lambda y, y2: layout.evaluate(oscillating, point | {CODE["y"]: y, CODE["y2"]: y2})  # ruff: ignore[lambda-assignment]
-    second = pair_sum(X, sample["y"], pair) + layout.evaluate(cross, point)
-    return layout.evaluate(mean, point) + size**2 * layout.vector(second)
+
+    def pair(y: Array, y2: Array) -> Array:
+        return layout.evaluate(averages.oscillation[a], values | {CODE["y"]: y, CODE["y2"]: y2})
+
+    second = pair_sum(X, sample["y"], pair) + layout.evaluate(averages.cross[a], values)
+    return layout.evaluate(averages.mean[a], values) + size**2 * layout.vector(second)
 
 
 CLAIM = Claim(

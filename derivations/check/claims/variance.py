@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from derivations.check.claim import Claim, Evidence, Sample, agree
+from derivations.check.claim import Claim, Evidence, Sample, agree, refute
 from derivations.check.draw import require
 from derivations.check.edges import edge, edges
 from derivations.check.subject import CODE, Subject
+from theory.symbols import Shape, shape_of
 
 
 def holds(subject: Subject, sample: Sample) -> Evidence:
     at, closure, layout = edge(subject, sample, 1), subject.d.complementarity, subject.layout
     u, P = at.U[:, 0], float(at.P[0])
+    if closure.variance is None:
+        refute("a closed form of σ² for a scalar P that one accumulator moves", None, "an expression")
     one = at.point | {CODE["u"]: u, CODE["v"]: u, CODE["T"]: at.T[0, 0]}
     slope = layout.number(closure.per_X, one)
     require(abs(slope) > 1e-2)
@@ -25,6 +28,12 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     return Evidence(max(errors))
 
 
+def missing(subject: Subject) -> str | None:
+    P = subject.d.normal_form.P
+    moving = [a for a in subject.d.normal_form.accumulators if P.has(a)]
+    return None if shape_of(P) is Shape.SCALAR and len(moving) <= 1 else "no closed form for this P"
+
+
 CLAIM = Claim(
     "the closed form of σ² is the one-mode solution",
     "section 5",
@@ -32,5 +41,5 @@ CLAIM = Claim(
     edges,
     holds,
     30,
-    lambda subject: None if subject.d.complementarity.variance is not None else "no closed form for this P",
+    missing,
 )
