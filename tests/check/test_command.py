@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from derivations.cli import main as cli_main
-from derivations.cli.main import COMMANDS, Command
 
-COMMAND = Command("check", "centralflow check gd", "derivations.cli.check_command")
 WRONG = """
 from theory import hyper, per_parameter, sqrt, update_rule
 
@@ -19,11 +17,6 @@ def wrong(s):
     s.nu = s.beta2 * s.nu + (1 - s.beta2) * s.g**2
     s.w = s.w - s.lr * sqrt(s.nu) * s.g * s.w
 """
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    monkeypatch.setitem(COMMANDS, "check", COMMAND)
 
 
 def test_table(capsys):
