@@ -6,7 +6,8 @@ import random
 import pytest
 
 from tests.benchmarks import kill_rate
-from tests.check.killing import baseline, every_claim, fate_in_rule, fate_in_theory, results
+from tests.check.derived import results
+from tests.check.killing import baseline, every_claim, fate_in_rule, fate_in_theory
 from tests.check.mutation import Mutant, module_mutants, planted, rule_mutants
 from theory import derive, load_rule
 
