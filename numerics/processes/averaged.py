@@ -183,7 +183,7 @@ class AveragedFlow:
                 strict=True,
             )
         ]
-        change = f.implicit(self.before, *means, rate, h)
+        change = f.implicit(self.before, *means, [h * r for r in rate], h)
         return tuple(b + c for b, c in zip(self.before, _vectors(change, self.before), strict=True))
 
     def _oscillating_rate(self, a: States, means: Any, o: Oscillation) -> list[Any]:

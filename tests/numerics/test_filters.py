@@ -60,3 +60,12 @@ def test_flows_with_a_filter_resume(tmp_path):
     hyper, names = dict(lr=0.02, beta1=0.9, beta2=0.95), ("discrete", "midpoint", "central", "inertial")
     whole = simulate(small_problem(), "adam", hyper, 30, warm_start=5, processes=names, check=False)
     assert np.isfinite(whole["central"].loss).all() and np.isfinite(whole["inertial"].loss).all()
+
+
+@pytest.mark.parametrize("substeps", [1, 4])
+def test_substeps_share_the_time_of_a_step(substeps):
+    """The counter advances by one per optimizer step however finely the flow is resolved."""
+    hyper = dict(lr=1e-3, beta2=0.9, eps=1e-4)
+    run = simulate(small_problem(), "rmsprop", hyper, 6, processes=("stable",), substeps=substeps, check=False)
+    # The first update is the optimizer's own and counts as a whole step, so the count is up to one ahead.
+    assert 6 <= run["stable"].states["t"] < 7
