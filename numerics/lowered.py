@@ -251,5 +251,6 @@ def _operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
         "spread": lambda x: x[..., owner],
         "along": along,
         "ratio": ratio,
+        "decay_log": lambda b: math.log(b) if b > 0 else 0.0,
         "pi": math.pi,
     }

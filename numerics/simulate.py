@@ -64,7 +64,8 @@ def simulate(
         warm_start: optimizer steps taken first by all processes together, not counted in ``steps``.
         state: the optimizer's own state before the update at w₀, by the rule's names.
         kick: displacement of the discrete run at the start, relative to ‖w₀‖, along the top mode of P⁻¹H.
-        processes: which of discrete, midpoint, stable, central.
+        processes: which of discrete, midpoint, stable, central, and for rules with momentum inertial and eliminated, the forms of the
+            central flow that replace the filter states by one pole of equal lag, or by their value at a constant gradient.
         seed: of the kick's sign and all random directions.
         out: run directory, or None to keep everything in memory.
         resume: continue the run in ``out``.

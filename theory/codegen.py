@@ -2,7 +2,7 @@ r"""Python source of a rule and its flow, over a small namespace of tensor opera
 
 The namespace has ``sqrt exp log`` and friends elementwise; ``total`` and ``block_total`` (sums over the last axis, or over each
 parameter tensor in it); ``spread`` (per tensor → per parameter); ``along(c, d)`` = c·d, 0 where d = 0 even if c is infinite;
-``ratio(x, d)`` = x/d, 0 where d = 0.
+``ratio(x, d)`` = x/d, 0 where d = 0; ``decay_log(b)`` = log b, 0 for b = 0, which stands only beside powers b^t.
 Vectors live on the last axis and any leading axes broadcast, so that one function serves a mode and all pairs of modes.
 """
 
@@ -143,6 +143,9 @@ class _Printer(PythonCodePrinter):
         inner = f"block_total({_Printer(Shape.PARAMETER).doprint(r.args[0])})"
         return f"spread({inner})" if self.context is Shape.PARAMETER else inner
 
+    def _print_DecayLog(self, f: DecayLog) -> str:
+        return f"decay_log({self._print(f.args[0])})"
+
     def _print_AppliedUndef(self, f: sp.Function) -> str:
         raise RuleRefused(f"{f} is an undefined function: give the schedule as an expression in t before running it.")
 
@@ -152,9 +155,15 @@ class _Printer(PythonCodePrinter):
         )
 
 
+class DecayLog(sp.Function):
+    """log b beside a power b^t of the same b, where b = 0 means that the product is 0."""
+
+
 def source_of(expr: sp.Expr, context: Shape) -> str:
     """One expression as source, for a result of the given shape."""
-    return str(_Printer(context).doprint(expr))
+    expr = sp.sympify(expr)
+    decays = {p.base for p in expr.atoms(sp.Pow) if p.exp.free_symbols}
+    return str(_Printer(context).doprint(expr.xreplace({sp.log(b): DecayLog(b) for b in decays})))
 
 
 def _function(

@@ -183,6 +183,17 @@ def derive(rule: UpdateRule | str | Path, **choices: Any) -> Derivation:
     )
 
 
+def _clock_assumption(form: NormalForm) -> tuple[str, ...]:
+    """What (T7) costs where an accumulator's map depends on the counter."""
+    clocks = {a for a in form.accumulators if form.update.states[str(a)].counter}
+    timed = [str(a) for a, f in form.accumulators.items() if a not in clocks and f.free_symbols & clocks]
+    return (
+        (f"the map of {', '.join(timed)} changes slowly with the step counter: early steps are only approximate",)
+        if timed
+        else ()
+    )
+
+
 def _inertial(d: Derivation) -> Step:
     form = d.normal_form
     own = tuple((f"filter {m}", form.outputs[m], expr) for m, expr in form.filters.items())
@@ -304,7 +315,7 @@ def _describe(d: Derivation) -> list[Step]:
                 *((f"accumulator {a}", f"{a}_dot", flow.a_average(a)) for a in flow.a_X),
                 ("stable parameters", r"\dot w\,|_{\Sigma=0}", flow.w_stable),
             ),
-            ("second time derivatives of the accumulators are negligible",),
+            ("second time derivatives of the accumulators are negligible", *_clock_assumption(form)),
         ),
         Step(
             "complementarity",

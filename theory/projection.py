@@ -15,7 +15,7 @@ import sympy as sp
 
 from theory.calculus import is_zero, solve
 from theory.normal_form import NormalForm
-from theory.symbols import Shape, T, Total, g, gradS, q, sigma2, w, wdot
+from theory.symbols import Shape, T, Total, g, gradS, q, quantity, sigma2, w, wdot
 
 _M = sp.Symbol("M", nonnegative=True)
 
@@ -67,7 +67,7 @@ def project(form: NormalForm) -> Projection:
         The verified claims.
     """
     constant = not form.P.free_symbols & set(form.accumulators)
-    P = form.P
+    P = quantity("P", form.shape, positive=True)  # whatever function of the accumulators it is
     velocity = -form.gamma * w - (g + q / 2) / P
     work = Total((g + form.gamma * P * w) * wdot)
     # Pẇ = −γPw − g − ½q; complementarity gives ⟨q, ẇ⟩ = ∑ X_ij⟨T_ij, ẇ⟩ = ⟨X, C⟩ with C = λ*UᵀṖU.

@@ -48,7 +48,8 @@ def ripple(form: NormalForm, averages: Averages) -> Ripple:
     for a, f in averages.mean.items():
         if not form.P.has(a) or not f.has(g):
             continue
-        gain = sp.diff(sp.log(form.P), a) / (1 + local_derivative(f, a, form.update.rule.name))
-        slope += gain * directional(f, flip(g)).xreplace(averages.settle)
-        curvature += gain * directional(f, flip(y), 2).xreplace(averages.settle)
+        memory = 1 + local_derivative(f, a, form.update.rule.name)
+        first, second = (directional(f, flip(d), order).xreplace(averages.settle) for d, order in ((g, 1), (y, 2)))
+        slope += directional(form.P, {a: first / memory}) / form.P
+        curvature += directional(form.P, {a: second / memory}) / form.P
     return Ripple(collect(slope / at_flip), collect(curvature * at_flip))

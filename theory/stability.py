@@ -115,8 +115,8 @@ def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
     coefficients = sp.Poly(polynomial, z).all_coeffs()
     image = sp.Poly(sp.Add(*[c * (1 + _s) ** (degree - i) * (1 - _s) ** i for i, c in enumerate(coefficients)]), _s)
     a = [image.coeff_monomial(_s ** (degree - k)) for k in range(degree + 1)]
-    # A polynomial and its negative have the same roots: the sign is fixed by χ(1), the value at s = 0.
-    # which cannot vanish for a stable polynomial: one sample inside all domains decides it.
+    # A polynomial and its negative have the same roots: the sign is fixed by χ(1), the value at s = 0, which cannot vanish
+    # for a stable polynomial, so that one sample inside all domains decides it.
     sign = -1 if a[-1].subs(dict.fromkeys(a[-1].free_symbols, sp.Rational(1, 2))).is_negative else 1
     a = [sign * c for c in a]
     hurwitz = sp.Matrix(

@@ -18,7 +18,21 @@ if TYPE_CHECKING:
     from theory.derivation import Derivation
 
 TEMPLATE = "torch_template.py"
-_OPERATIONS = ("sqrt", "exp", "log", "sin", "cos", "tanh", "pi", "total", "block_total", "spread", "along", "ratio")
+_OPERATIONS = (
+    "sqrt",
+    "exp",
+    "log",
+    "sin",
+    "cos",
+    "tanh",
+    "pi",
+    "total",
+    "block_total",
+    "spread",
+    "along",
+    "ratio",
+    "decay_log",
+)
 _SHAPES = {Shape.SCALAR: "number", Shape.BLOCK: "tensor", Shape.PARAMETER: "parameter"}
 
 

@@ -115,6 +115,7 @@ def operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
         # A product is 0 where the rate is, and a ratio where the divisor is, whatever the other factor.
         "along": lambda slope, rate: torch.where(tensor(rate) == 0, 0.0, tensor(slope) * tensor(rate)),
         "ratio": lambda x, d: torch.where(tensor(d) == 0, 0.0, tensor(x) / tensor(d)),
+        "decay_log": lambda b: math.log(b) if b > 0 else 0.0,  # it stands beside powers of b only
     }
 
 

@@ -123,7 +123,8 @@ class FrozenOptimizer:
         settled = np.linalg.solve(eye - A, (B * mean[:, None])[..., None])[..., 0]
         swing = np.linalg.solve(eye + A, (B * flip[:, None])[..., None])[..., 0]
         plus, minus = settled + swing, settled - swing
-        return tuple({n: x[:, k] for k, n in enumerate(self.filters)} for x in (plus, minus))  # type: ignore[return-value]
+        up, down = ({n: x[:, k] for k, n in enumerate(self.filters)} for x in (plus, minus))
+        return up, down
 
     def jacobian(self, hessian: Array) -> Array:
         """Exact derivative of one step in (w, filter states) on the loss ½⟨w, Hw⟩, by unit vectors."""

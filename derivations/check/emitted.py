@@ -33,6 +33,7 @@ class Expected(NamedTuple):
     name: str
     results: list[Typed]
     tolerance: float = ROUND_OFF
+    scale: float = 0.0  # of the numbers that were subtracted
 
 
 def signatures(source: str) -> dict[str, tuple[str, ...]]:
@@ -93,8 +94,12 @@ class Case:
             ("pole_start", form.pole_start, Shape.PARAMETER),
         ):
             yield Expected(name, [self._of(expr, shape)])
-        yield Expected("preconditioner_rate", [Typed(self._slope(form.P), form.shape)], DIFFERENCES)
-        yield Expected("threshold_rate", [Typed(self._slope(d.threshold), Shape.SCALAR)], DIFFERENCES)
+        for name, expr, shape in (
+            ("preconditioner_rate", form.P, form.shape),
+            ("threshold_rate", d.threshold, Shape.SCALAR),
+        ):
+            size = float(np.abs(self._of(expr, shape).numbers).max())
+            yield Expected(name, [Typed(self._slope(expr), shape)], DIFFERENCES, size)
         yield Expected("implicit", self._implicit())
         yield Expected("unit_filters", self._unit_filters())
         yield Expected("step", self._step())

@@ -61,7 +61,7 @@ _PATTERNS = (
 _DOT = re.compile(r"\\dot\s*(?:\{(\w+)\}|(\w))")
 
 
-class _Printer(StrPrinter):  # type: ignore[misc]  # SymPy has no types
+class _Printer(StrPrinter):
     """SymPy's own text, with sums over coordinates written as sums."""
 
     def _print_Total(self, expr: sp.Expr) -> str:

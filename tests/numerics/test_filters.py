@@ -1,5 +1,7 @@
 """Flows that keep the filter: without oscillation the averaged map is the optimizer; at the edge they predict it."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -56,10 +58,31 @@ def test_inertial_flow_converges_to_second_order_in_the_filter_only():
     assert gap < 2e-3 * moved
 
 
-def test_flows_with_a_filter_resume(tmp_path):
+def test_flows_with_a_filter_resume(tmp_path, monkeypatch):
+    """Bit for bit, each with its own filter states."""
     hyper, names = dict(lr=0.02, beta1=0.9, beta2=0.95), ("discrete", "midpoint", "central", "inertial")
-    whole = simulate(small_problem(), "adam", hyper, 30, warm_start=5, processes=names, check=False)
-    assert np.isfinite(whole["central"].loss).all() and np.isfinite(whole["inertial"].loss).all()
+    settings = dict(warm_start=5, processes=names, check=False)
+    whole = simulate(small_problem(), "adam", hyper, 30, **settings)
+    monkeypatch.setattr(sys.modules["numerics.simulate"], "COMMIT_EVERY", 0.0)
+
+    def stop(done, steps):
+        if done == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(small_problem(), "adam", hyper, 30, out=tmp_path / "run", progress=stop, **settings)
+    resumed = simulate(small_problem(), "adam", hyper, 30, out=tmp_path / "run", resume=True, **settings)
+    for name in ("central", "inertial"):
+        np.testing.assert_array_equal(resumed[name].weights, whole[name].weights)
+
+
+def test_no_memory_of_the_gradient_at_beta1_zero():
+    """Adam at β₁ = 0 is RMSProp with bias correction, also as a flow."""
+    hyper, names = dict(lr=0.01, beta2=0.95, eps=1e-4), ("discrete", "central")
+    adam = simulate(small_problem(), "adam", hyper | dict(beta1=0.0), 30, processes=names, check=False)
+    plain = simulate(small_problem(), "rmsprop", hyper | dict(bias_correction=True), 30, processes=names, check=False)
+    for name in names:
+        np.testing.assert_allclose(adam[name].weights, plain[name].weights, rtol=1e-9)
 
 
 @pytest.mark.parametrize("substeps", [1, 4])

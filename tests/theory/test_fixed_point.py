@@ -1,16 +1,14 @@
 """(T13), (T14): the preconditioner's fixed point is derived from the rule's own flow, checked, or declined in a sentence."""
 
-import time
-
 import pytest
 import sympy as sp
 
 from tests.theory import rules
 from tests.theory.own_rule import own_rule
-from theory import RuleRefused, available_rules, derive, hyper, per_block, per_parameter, sqrt, update_rule
+from theory import derivable_rules, derive, hyper, per_block, per_parameter, sqrt, update_rule
 from theory.calculus import is_zero
 from theory.fixed_point import fixed_point
-from theory.rule import Shape, block_mean, counter, norm2, option, scalar
+from theory.rule import Shape, block_mean, counter, mean, norm2, option, scalar
 from theory.symbols import BlockTotal, S, Sigma, Total, g
 
 LR, BETA, EPS = dict(lr=hyper("(0, oo)")), dict(beta2=hyper("[0, 1)")), dict(eps=hyper("[0, oo)"))
@@ -247,15 +245,9 @@ def test_every_check_holds_and_objectives_integrate_their_derivatives():
         assert is_zero(sp.diff(f.objective_prime, f.p) - f.convexity), rule.name
 
 
-@pytest.mark.parametrize("name", available_rules())
-def test_registered_rules_get_a_fixed_point_or_a_sentence_quickly(name):
-    try:
-        d = derive(name)
-    except RuleRefused:
-        pytest.skip("refused by the theory")
-    start = time.process_time()
-    f = fixed_point(d.normal_form, d.averages, d.flow, d.stability)
-    assert time.process_time() - start < 3  # 0.1 to 0.8 s where nothing else runs
+@pytest.mark.parametrize("name", derivable_rules())
+def test_registered_rules_get_a_fixed_point_or_a_sentence(name):
+    f = derive(name).fixed_point
     assert f.status in {"program", "scalar", "none", "constant", "uncovered"}
     assert f.reason
     assert (f.objective is None) == (f.status not in {"program", "scalar"})
@@ -280,3 +272,24 @@ def test_it_describes_itself_as_a_step():
     assert "objective" in labels
     assert step.checks == f.checks
     assert of("gd")[1].step(type(d.steps[0])).equations == ()
+
+
+@update_rule(**LR, **BETA, **NU)
+def shared_step(s):
+    s.nu = s.beta2 * s.nu + (1 - s.beta2) * s.g**2
+    s.w = s.w - s.lr * s.g / sqrt(mean(s.nu))
+
+
+@update_rule(**LR, **BETA, **NU)
+def falling(s):
+    s.nu = s.beta2 * s.nu + (1 - s.beta2) * s.g**2
+    s.w = s.w - s.lr * s.g * (1 + s.nu)
+
+
+@pytest.mark.parametrize("rule", [shared_step, falling], ids=lambda r: r.name)
+def test_unusual_preconditioners_are_derived_and_declined_here_only(rule):
+    """P of a reduced accumulator, and P that falls with its accumulator: everything but (T14) exists."""
+    d = derive(rule)
+    assert d.emitted.source and d.to_latex()
+    assert all(d.projection.checks.values())
+    assert d.fixed_point.status == "uncovered" and d.fixed_point.reason

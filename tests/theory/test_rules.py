@@ -1,5 +1,7 @@
 """Every registered rule: check values, refusals, and equality with torch.optim step by step."""
 
+from dataclasses import replace
+
 import pytest
 import sympy as sp
 import torch
@@ -7,6 +9,7 @@ import torch
 from numerics.lowered import lower
 from theory import RuleRefused, available_rules, derivable_rules, derive
 from theory.calculus import is_zero
+from theory.symbols import g
 
 REFUSED = {name: rule for name, rule in available_rules().items() if rule.refused is not None}
 N, STEPS = 23, 200
@@ -69,8 +72,6 @@ def test_lag_of_the_inertial_flow(name, published):
 
 def test_inertial_start_of_an_ema_filter():
     """m(0) = ∇L + (m₋₁ − ∇L)·2β/(1 + β) (THEORY section 4)."""
-    from theory.symbols import g
-
     d = derive("heavy_ball", ema=True)
     beta, m = d.rule_symbol("momentum"), d.rule_symbol("m")
     assert is_zero(d.normal_form.pole_start - g - (m - g) * 2 * beta / (1 + beta))
@@ -134,7 +135,5 @@ def test_discrete_rule_is_torch_optim(case):
 
 def test_slow_preconditioner_must_be_stated():
     rule = derivable_rules()["rmsprop_momentum"]
-    from dataclasses import replace
-
     with pytest.raises(RuleRefused, match="slow_preconditioner=True"):
         derive(replace(rule, slow_preconditioner=False))

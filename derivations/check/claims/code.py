@@ -40,7 +40,9 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
         for value, (numbers, shape) in zip(values, expected.results, strict=True):
             right = subject.layout.reduced(numbers, shape)
             got = np.broadcast_to(np.asarray(value), right.shape)
-            errors.append(agree(f"result of the function {expected.name}", got, right, expected.tolerance))
+            errors.append(
+                agree(f"result of the function {expected.name}", got, right, expected.tolerance, expected.scale)
+            )
     return Evidence(max(errors))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from derivations.check.claim import Claim, Evidence, Sample, agree_to_order
@@ -45,7 +47,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     )
 
 
-def _runge_kutta(rates, start: Rates) -> Rates:  # type: ignore[no-untyped-def]
+def _runge_kutta(rates: Callable[[Rates], Rates], start: Rates) -> Rates:
     a, h = start, TIME / REFERENCE
     for _ in range(REFERENCE):
         k1 = rates(a)
