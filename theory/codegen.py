@@ -49,7 +49,7 @@ def emit(d: Derivation) -> EmittedRule:
     Filter states before and after a step are ``filters`` and ``filters_next``: ``unit_filters`` takes them from the optimizer's states, ``filter_map``
     advances them, ``settled`` is their value at a constant gradient, ``drive`` is F g; ``feedthrough`` is F(∞), ``lag`` is
     ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts. ``ripple_threshold`` and ``ripple_drift``
-    are the relative sizes of what the averages drop.
+    are the relative sizes of what the averages drop; ``modulation_rate`` and ``modulation_delay`` are κ and τ of its modulations.
 
     Args:
         d: the derivation.
@@ -75,6 +75,8 @@ def emit(d: Derivation) -> EmittedRule:
         *_filter_functions(d, seen),
         _function("ripple_threshold", ("a", "g"), {"a": a}, [(d.ripple.threshold, Shape.PARAMETER)], single=True),
         _function("ripple_drift", ("a", "g", "y"), {"a": a}, [(d.ripple.drift, Shape.PARAMETER)], single=True),
+        _function("modulation_rate", ("a",), {"a": a}, [(d.modulation.rate, Shape.SCALAR)], single=True),
+        _function("modulation_delay", ("a",), {"a": a}, [(d.modulation.delay, Shape.SCALAR)], single=True),
         _function(
             "implicit",
             (*means, "d", "h"),

@@ -7,6 +7,7 @@ the accumulators in the next update, as in the optimizer.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class AveragedFlow:
         self._fresh = True  # the first update is the optimizer's own
         self._last = Oscillation.none(w)
         self._calls = 0
+        self._threshold = 0.0  # of the last step; 0 before the first
         self._values: Tensor | None = None
         self._rise = WINDOW / RISES
         self._tracker = tracker(context, tol=TOLERANCE)
@@ -98,7 +100,8 @@ class AveragedFlow:
         Raises:
             ProcessStopped: If the flow leaves the finite numbers or the complementarity problem has no solution.
         """
-        rows = [self._substep(1 / self.substeps) for _ in range(self.substeps)]
+        count = self.substeps * self.filter.substeps(self._threshold)
+        rows = [self._substep(1 / count) for _ in range(count)]
         for phase in ("grad", "eig", "third", "sdcp", "total"):
             rows[0][f"cost/{phase}"] = sum(r[f"cost/{phase}"] for r in rows)
         return rows[0]
@@ -111,6 +114,7 @@ class AveragedFlow:
             self._start_filter(local.grad)
         a = self._updated(local.grad, h)
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
+        self._threshold = threshold
         modes = self._tracker.track(local.quick_hessian_product, P, (1 - WINDOW) * threshold)
         clock.append(time.perf_counter())
         k = spectral_cut(modes.values, threshold, self._window(modes.values, threshold)) if self.oscillates else 0
@@ -122,12 +126,10 @@ class AveragedFlow:
         through = self.filter.feedthrough(a, h)
         slow = self.context.rule.f.velocity(a, self.w, self.filter.drive(a, local.grad, h))
         smooth = propagator.displace(slow, velocity)
-        now, status = self._close(modes, U, T, P, threshold, a, local, smooth, through, propagator, h)
+        now, closing = self._close(modes, U, T, P, threshold, a, local, smooth, through, propagator, h)
         clock.append(time.perf_counter())
         row = (
-            self._row(local, a, P, modes, threshold, now)
-            | _cost(clock)
-            | {"sdcp_status": status, "complete": float(modes.complete)}
+            self._row(local, a, P, modes, threshold, now) | _cost(clock) | closing | {"complete": float(modes.complete)}
         )
         force = self.context.rule.f.velocity_X(a, now.curvature_gradient) if k else torch.zeros_like(self.w)
         self.w = (self.w + smooth + propagator.displace(through * force, force)).detach()
@@ -215,15 +217,15 @@ class AveragedFlow:
         through: float,
         propagator: Propagator,
         h: float,
-    ) -> tuple[Oscillation, float]:
-        """Solve (T11) for the covariance that keeps the margin at the end of the step; status 0 where it was optimal.
+    ) -> tuple[Oscillation, Row]:
+        """Solve (T11) for the covariance that keeps the margin at the end of the step; ``sdcp_status`` is 0 where it was optimal.
 
         Raises:
             ProcessStopped: If the problem has no solution.
         """
         k = U.shape[1]
         if not k:
-            return Oscillation.none(self.w), 0.0
+            return Oscillation.none(self.w), {"sdcp_status": 0.0}
         f, g = self.context.rule.f, local.grad
         # HU = λ*PU on the critical modes (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U.
         y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * (P * U.T).T)
@@ -232,8 +234,9 @@ class AveragedFlow:
         force = f.velocity_X(a, T)
         per_X = propagator.displace(through * force, force).reshape(k * k, -1)
         means = self._means(a, g)
-        A = torch.diag(_relaxed(threshold - modes.values[:k], threshold)) - (flat @ smooth).reshape(k, k)
-        B = -(flat @ per_X.T)
+        margin = torch.diag(_relaxed(threshold - modes.values[:k], threshold))
+        A = margin - (flat @ smooth).reshape(k, k)
+        by_motion = -(flat @ per_X.T)
         drift = f.implicit(a, *means, f.accumulator_rate(a, *means), h)
         A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(
             k, k
@@ -243,13 +246,27 @@ class AveragedFlow:
         )
         change = f.implicit(a, *means, self._rate_per_pair(a, means, y, T), h)
         P_X = f.preconditioner_rate(a, [h * _tensor(c, g) for c in change])
-        B = B + threshold * self._margin(pairs, P_X)
+        B = by_motion + threshold * self._margin(pairs, P_X)
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
         if solution.status == "unsolvable":
             raise ProcessStopped(
                 f"the {self.name} flow has no solution: no oscillation covariance keeps the {k} critical modes inside the stable set"
             )
-        return Oscillation(U, T, to_tensor(solution.X, U), y), {"optimal": 0.0, "inaccurate": 1.0}[solution.status]
+        X = to_tensor(solution.X, U)
+        row: Row = {"sdcp_status": {"optimal": 0.0, "inaccurate": 1.0}[solution.status]}
+        row |= self._modulation(a, X, (margin - A) / (h * threshold), by_motion / through, B - by_motion)
+        return Oscillation(U, T, X, y), row
+
+    def _modulation(self, a: States, X: Tensor, rise: Tensor, by_motion: Tensor, by_P: Tensor) -> Row:
+        """ϱ of `theory.modulation`: the share of the return path that goes through the filter has its lag, the rest none."""
+        x, f = X.reshape(-1), self.context.rule.f
+        motion, preconditioner = float(x @ by_motion @ x), float(x @ by_P @ x)
+        alpha = float((rise * X).sum())
+        if not alpha > 0 or not motion + preconditioner > 0:
+            return {}
+        share = motion / (motion + preconditioner)
+        turn = math.sqrt(2 * alpha / float(X.diagonal().sum()) * float(f.modulation_rate(a)))
+        return {"modulation": (float(f.modulation_delay(a)) + share * float(f.lag(a))) * turn}
 
     def _margin(self, pairs: Tensor, P_rate: Any) -> Tensor:
         """uᵢᵀ Ṗ uⱼ for all pairs (rows) and all given rates (columns)."""
@@ -316,6 +333,7 @@ class AveragedFlow:
             "calls": self._calls,
             "values": self._values,
             "rise": self._rise,
+            "threshold": self._threshold,
             "tracker": self._tracker.state(),
             "last": {"U": last.U, "T": last.T, "X": last.X, "y": last.y},
         }
@@ -325,6 +343,7 @@ class AveragedFlow:
         self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
         self.filter.values = tuple(state["filter"])
         self._calls, self._values, self._rise = int(state["calls"]), state["values"], float(state["rise"])
+        self._threshold = float(state["threshold"])
         self._tracker.restore(state["tracker"])
         self._last = Oscillation(**state["last"])
 
