@@ -38,6 +38,7 @@ FLOWS: dict[str, dict[str, Any]] = {
     "central": dict(oscillates=True),
     "inertial": dict(oscillates=True, form="inertial"),
     "eliminated": dict(oscillates=True, form="eliminated"),
+    "cross": dict(oscillates=True, cross_term=True),
     "ablated": dict(oscillates=True, regularises=False),
 }
 ALL = ("discrete", "midpoint", *FLOWS, "stationary", "rod")
@@ -77,7 +78,7 @@ def simulate(
         kick: displacement of the discrete run at the start, relative to ‖w₀‖, along the top mode of P⁻¹H.
         processes: which of discrete, midpoint, stable, central; for rules with momentum inertial and eliminated, the forms of the
             central flow that replace the filter states by one pole of equal lag, or by their value at a constant gradient; for adaptive
-            rules ablated, the central flow without ½∇⟨H,Σ⟩ in ẇ, and stationary, where the preconditioner sits at its fixed point; rod.
+            rules cross, the central flow that keeps g∘∇⟨H,Σ⟩ in E[g²] (T5), ablated, the one without ½∇⟨H,Σ⟩ in ẇ, and stationary, where the preconditioner sits at its fixed point; rod.
         seed: of the kick's sign and all random directions.
         out: run directory, or None to keep everything in memory.
         resume: continue the run in ``out``.

@@ -19,8 +19,10 @@ For gradient descent these are the equations above. On a quadratic Φ = (M − 1
 of the step's matrix M iff ½(μ − 1)² > 2, which for real μ < 1 is μ < −1: iff λ > λ* (T2), whatever the filter. Accumulators
 follow (T7) with the mean of their map over both ends.
 
-A step of length h takes ȳ ← ȳ + hF − ½h(1 − h)F′F, exact to second order and at h = 1 the optimizer itself; Σ relaxes exponentially and is
+A step of length h takes ȳ ← ȳ + hF − ½h(1 − h)F′F, right to second order in F like the flow itself, and at h = 1 the optimizer; Σ relaxes exponentially and is
 cut back to its best approximation of rank 1 in the P-metric (‖δw‖²_P and ‖δm‖²_{P⁻¹}; for gradient descent the Euclidean one).
+What that discards is recorded as ``truncated``: the largest share in a step. In phase space that can be all that
+grows, for a Δ that is no difference of two consecutive iterates; a run starts from one that is.
 """
 
 from __future__ import annotations

@@ -33,12 +33,14 @@ from numerics.lowered import States
 from numerics.preconditioner import PreconditionerSolution, stationary_preconditioner
 from numerics.processes.averaged import AveragedFlow, Oscillation
 from numerics.processes.filters import OwnFilter
-from numerics.processes.process import Context, ProcessStopped, Row, tensor_like, vectors_like
+from numerics.processes.process import Context, ProcessStopped, Row, tensor_like, tracker, vectors_like
 from numerics.processes.propagator import Propagator
 from numerics.sdcp import solve_with_trace
 
 # Relative duality gap with which (T14) is solved; in single precision what that allows.
 GAP = {torch.float64: 1e-8, torch.float32: 1e-4}
+# Of the tracker that finds a scalar P̄ = S/λ*: S is accurate to about a tenth of this.
+SHARP = 1e-7
 # Directions with less than this of the largest variance that is possible are left out.
 NEGLIGIBLE = 1e-9
 
@@ -82,6 +84,7 @@ class StationaryFlow(AveragedFlow):
         self._scale: Tensor | None = None  # a scalar P̄ of the step before
         self._gap = 0.0
         self.scalar = hasattr(context.rule.f, "slope")
+        self._sharpness = tracker(context, tol=SHARP)
         if context.rule.filters:
             self.filter = StepFilter(context, states)
         self.threshold = float(context.rule.f.threshold(self._at_rest(w.new_ones(1))))
@@ -112,10 +115,10 @@ class StationaryFlow(AveragedFlow):
         return p
 
     def _scalar_rest(self, local: LocalDerivatives) -> Tensor:
-        """P̄ = max(S/λ*, its value without oscillation); the gap is the relative error of S."""
+        """P̄ = max(S/λ*, its value without oscillation); the gap is the residual of S, a bound of its relative error."""
         free = tensor_like(self.context.rule.f.free_preconditioner(local.grad), local.grad).reshape(1)
         scale = free if self._scale is None else self._scale
-        modes = self._tracker.track(local.hessian_product, scale.reshape(()), self.threshold / 2)
+        modes = self._sharpness.track(local.hessian_product, scale.reshape(()), self.threshold / 2)
         self._gap = float(modes.residuals[0])
         self._scale = torch.maximum(free, modes.values[:1] * scale / self.threshold)
         return self._scale
@@ -184,11 +187,12 @@ class StationaryFlow(AveragedFlow):
     def state(self) -> Mapping[str, Any]:
         """See Process."""
         factor = None if self._solution is None else self._solution.factor
-        return {**super().state(), "factor": factor, "scale": self._scale}
+        return {**super().state(), "factor": factor, "scale": self._scale, "sharpness": self._sharpness.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See Process."""
-        super().restore({k: v for k, v in state.items() if k not in {"factor", "scale"}})
+        super().restore(state)
+        self._sharpness.restore(state["sharpness"])
         self._scale = state["scale"]
         if state["factor"] is not None:
             self._solution = PreconditionerSolution(None, state["factor"], 0.0, "optimal", 0.0, 0.0, 0.0, 0)
