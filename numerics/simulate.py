@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,30 @@ def simulate(
         recorder.fail(f"{type(error).__name__}: {error}")
         raise
     return run
+
+
+def iterates(
+    problem: Problem,
+    rule: Any,
+    hyper: Mapping[str, Any],
+    *,
+    warm_start: int = 0,
+    kick: float = 0.0,
+    seed: int = 0,
+    state: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """The optimizer's own path, as the discrete process of `simulate` takes it.
+
+    Yields:
+        Weights, and the states before the update there, by name; without end.
+    """
+    numbers, choices = _split(hyper)
+    lowered = lower(derive(rule, **choices).emitted, numbers, problem.blocks, problem.w0)
+    w, states = _warm_up(problem, lowered, warm_start, lowered.pack(state))
+    w = _kicked(Context(problem, lowered, False, seed), w, states, kick)
+    while True:
+        yield w, lowered.unpack(states)
+        w, states = lowered.f.step(w, problem.gradient(w)[1], states)
 
 
 class _Simulation:

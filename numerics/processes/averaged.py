@@ -219,7 +219,7 @@ class AveragedFlow:
         """Accumulators' rates per unit of X on each pair of modes."""
         f = self.context.rule.f
         rates = f.accumulator_rate_X(a, *means, y.T[:, None], y.T[None])
-        if not self.cross_term:
+        if not self.cross_term or self.context.rule.reads_filters:  # where filters are read, `_means` has it already
             return list(rates)
         return [r + c for r, c in zip(rates, f.accumulator_rate_cross(a, *means, T), strict=True)]
 

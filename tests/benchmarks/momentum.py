@@ -9,7 +9,9 @@ kick of 2e-3/λ* along the top mode (its gradient is that of a kick of 1e-3 with
 that of THEORY section 8, and its metrics are used. Without a second moment, the learning rate is the largest 2^(k/2) at which
 seed 0 rises through λ* after step 30; with one it is 0.004, or 0.003 at β₁ = 0.5.
 
-``central`` keeps the rule's own filter states, ``inertial`` one pole of equal lag, ``eliminated`` none.
+``central`` keeps the rule's own filter states, ``inertial`` one pole of equal lag, ``eliminated`` none; ``cross`` is ``central`` with
+g∘∇⟨H,Σ⟩ kept in E[g²] (the same where nothing is squared), ``rod`` the rod flow. "restarted" lines: the same flows, started anew from the
+midpoint at the first step of E.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics import Problem, simulate
+from numerics import InputRefused, Problem, restart_at_edge, simulate
 from numerics.data import digits
 from numerics.models import MLP
 from numerics.summary import summarise
@@ -28,7 +30,7 @@ from tests.benchmarks.protocol import edge_step
 from theory import derive
 
 STEPS, KICK, SEEDS, EXAMPLES, NOISE = 250, 2e-3, (0, 1, 2), 400, 0.3
-FORMS = ("central", "inertial", "eliminated")
+FORMS = ("central", "inertial", "eliminated", "cross", "rod")
 SECOND = dict(beta2=0.99, eps=1e-8)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "heavy ball 0.5": ("heavy_ball", dict(lr=1.0, momentum=0.5, ema=True)),
@@ -60,7 +62,7 @@ FIGURES = {
 
 
 def figures_of(run, name):
-    """Metrics of THEORY section 8 for one flow; None where the run has no edge or the flow stopped."""
+    """Metrics of THEORY section 8 for one flow; None where the flow stopped."""
     if name in run.manifest["stopped"]:
         return None
     summary = summarise(run, central=name)
@@ -90,6 +92,23 @@ def one_seed(rule, hyper, seed, forms):
     for name, figures in found.items():
         text = shown(figures) if figures else f"stopped: {run.manifest['stopped'][name]}"
         print(f"    {name:10s} {text}", flush=True)
+    return found | restarted(run, problem, rule, hyper, forms)
+
+
+def restarted(run, problem, rule, hyper, forms):
+    """The same figures of flows started at the first step of the edge."""
+    try:
+        again = restart_at_edge(run, problem, rule, hyper, processes=("stable", *forms))
+    except InputRefused as reason:
+        print(f"    not restarted: {reason}")
+        return {}
+    stable = again.summary()
+    print(
+        f"    restarted stable: loss {stable.stable_loss_error:.4g}  distance {stable.distance_stable:.4g}", flush=True
+    )
+    found = {f"{name}, restarted": figures_of(again, name) for name in forms}
+    for name, figures in found.items():
+        print(f"    {name:21s} {shown(figures) if figures else 'stopped'}", flush=True)
     return found
 
 
@@ -109,11 +128,11 @@ def main():
         rule, hyper = CASES[case]
         print(f"\n{case}: {rule} {hyper}", flush=True)
         rows = [one_seed(rule, hyper, seed, arguments.form) for seed in arguments.seeds]
-        for name in arguments.form:
+        for name in [*arguments.form, *(f"{form}, restarted" for form in arguments.form)]:
             values = [row[name] for row in rows if row.get(name)]
             if values:
                 print(
-                    f"  median {name:10s} {shown({k: np.median([v[k] for v in values]) for k in values[0]})}",
+                    f"  median {name:21s} {shown({k: np.median([v[k] for v in values]) for k in values[0]})}",
                     flush=True,
                 )
 
