@@ -1,5 +1,7 @@
 """The rod flow [Rod]: its published equations for gradient descent, its thresholds, and the 2-cycle where no central flow exists."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from numerics.lowered import lower
 from numerics.processes import Context, Rod
 from tests.numerics.problems import small_problem
 from theory import derive
+
+derived = cache(derive)
 
 # Rules with a constant preconditioner: their threshold is not moved by the rod itself.
 CONSTANT = {
@@ -20,7 +24,7 @@ CONSTANT = {
 
 
 def rod_of(rule, hyper, problem):
-    lowered = lower(derive(rule).emitted, hyper, problem.blocks, problem.w0)
+    lowered = lower(derived(rule).emitted, hyper, problem.blocks, problem.w0)
     rod = Rod(Context(problem, lowered, True, 0), problem.w0, lowered.initial())
     rod._place(problem.gradient(problem.w0)[1])
     rod._fresh = False
@@ -34,7 +38,7 @@ def quadratic(curvatures):
 
 def edge_of(rule):
     """λ*P, the curvature at the edge."""
-    lowered = lower(derive(rule).emitted, CONSTANT[rule], (1,), torch.ones(1, dtype=torch.float64))
+    lowered = lower(derived(rule).emitted, CONSTANT[rule], (1,), torch.ones(1, dtype=torch.float64))
     a = lowered.select(lowered.initial())
     return float(lowered.f.threshold(a)) * float(lowered.f.preconditioner(a))
 
@@ -49,7 +53,7 @@ def test_at_a_minimum_it_grows_above_the_threshold_only(rule, side):
     for _ in range(80):
         rod._substep(0.25)
         sizes.append(float(rod.half[0, 0].abs()))
-    assert float(rod.centre.abs().max()) == 0
+    assert not bool(rod.centre.any())
     assert (sizes[-1] > sizes[-10]) == (side > 0)
 
 
@@ -62,7 +66,7 @@ def test_away_from_the_minimum_it_is_forced_at_once(rule):
     assert float(rod.half[0, 0].abs()) > 0.01 * float(rod.centre[0, 0].abs())
     rod.centre, rod.half = torch.zeros_like(rod.centre), torch.zeros_like(rod.half)
     rod._substep(0.25)
-    assert float(rod.half.abs().max()) == 0
+    assert not bool(rod.half.any())
 
 
 @pytest.mark.parametrize("rule", ["gd", *(pytest.param(r, marks=pytest.mark.slow) for r in CONSTANT if r != "gd")])
@@ -81,7 +85,7 @@ def test_on_a_quartic_it_settles_on_the_two_cycle_where_no_central_flow_exists(r
         rod._substep(0.25)
     amplitude2 = (S - edge) / Q
     assert float(rod.half[0, 0]) ** 2 == pytest.approx(amplitude2, rel=1e-6)
-    run = simulate(near, rule, CONSTANT[rule], 900, processes=("discrete",), check=False)
+    run = simulate(near, rule, CONSTANT[rule], 400 if rule == "gd" else 900, processes=("discrete",), check=False)
     assert run["discrete"].weights[0] ** 2 == pytest.approx(amplitude2, rel=1e-6)
     central = simulate(problem, rule, CONSTANT[rule], 3, processes=("central",), check=False)
     assert "no solution" in central.manifest["stopped"]["central"]
@@ -110,7 +114,7 @@ def test_for_gradient_descent_it_is_the_published_flow():
 def test_a_whole_step_of_the_centre_is_the_optimizer(rule):
     """(w₀ + w₁)/2 → (w₁ + w₂)/2 exactly, with the filter states: the flow is what interpolates these."""
     problem, hyper = small_problem(), CONSTANT[rule] | {"lr": 0.05}
-    lowered = lower(derive(rule).emitted, hyper, problem.blocks, problem.w0)
+    lowered = lower(derived(rule).emitted, hyper, problem.blocks, problem.w0)
     rod = rod_of(rule, hyper, problem)
     w, states, path = problem.w0, lowered.initial(), [problem.w0]
     for _ in range(2):

@@ -1,5 +1,7 @@
 """The stationary flow: which Σ it has (THEORY section 7), and that the preconditioner is at rest with it."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from numerics.sdcp import solve_sdcp, solve_with_trace
 from tests.numerics.problems import small_problem
 from theory import RuleRefused, derive
 
+derived = cache(derive)
+
 AT_THE_EDGE = {
     "scalar_rmsprop": dict(lr=0.3, eps=1e-6),
     "rmsprop": dict(lr=0.02, eps=1e-4),
@@ -22,7 +26,7 @@ AT_THE_EDGE = {
 
 
 def flow_of(rule, problem):
-    lowered = lower(derive(rule).emitted_at_rest, AT_THE_EDGE[rule] | {"beta2": 0.9}, problem.blocks, problem.w0)
+    lowered = lower(derived(rule).emitted_at_rest, AT_THE_EDGE[rule] | {"beta2": 0.9}, problem.blocks, problem.w0)
     return StationaryFlow(Context(problem, lowered, True, 0), problem.w0, lowered.initial())
 
 
@@ -92,14 +96,14 @@ def test_a_preconditioner_held_still_would_give_another_covariance(rule):
     assert float((still - ours).norm()) > 0.1 * float(ours.norm())
 
 
-@pytest.mark.parametrize("rule", AT_THE_EDGE)
+@pytest.mark.parametrize("rule", ["scalar_rmsprop", "adam"])
 def test_the_margin_is_kept_and_the_gap_recorded(rule):
     run = simulate(
-        small_problem(), rule, AT_THE_EDGE[rule] | {"beta2": 0.9}, 30, processes=("stationary",), check=False
+        small_problem(), rule, AT_THE_EDGE[rule] | {"beta2": 0.9}, 15, processes=("stationary",), check=False
     )
     flow = run["stationary"]
     assert not run.manifest["stopped"]
-    assert flow.gap.shape == (30,)
+    assert flow.gap.shape == (15,)
     assert flow.gap.max() < (1e-8 if "scalar" not in rule else 0.05)
     assert flow.critical.max() > 0
     assert np.all(flow.eigenvalues[:, 0] <= flow.threshold * (1 + 1e-4))
