@@ -14,6 +14,7 @@ from typing import Any
 
 import sympy as sp
 
+from theory.at_rest import emit_at_rest
 from theory.averaging import Averages, as_variance, average, published_averages
 from theory.clock import after_long
 from theory.codegen import EmittedRule, emit
@@ -121,6 +122,16 @@ class Derivation:
     def emitted(self) -> EmittedRule:
         """The same expressions as Python source over a tensor namespace."""
         return emit(self)
+
+    @cached_property
+    def emitted_at_rest(self) -> EmittedRule:
+        """The same with the functions of the preconditioner's fixed point; refuses a rule that has none (`emit_at_rest`)."""
+        return emit_at_rest(self)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether P depends on the gradient, through an accumulator that is no counter."""
+        return any(self.normal_form.P.has(a) and not self.update.states[str(a)].counter for a in self.flow.a_X)
 
     def rule_symbol(self, name: str) -> Quantity:
         """Symbol of a hyperparameter or state."""
