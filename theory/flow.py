@@ -62,7 +62,7 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
     memory = sp.factor(J.det()) if names else sp.S.One
     if is_zero(memory):
         raise RuleRefused(
-            f"the rule {form.update.rule.name!r} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist; express P through g directly, or give the accumulator a decay."
+            f"the rule {form.update.rule.name!r} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist, and P would swing with the gradient at every step; give the accumulator a decay."
         )
     inverse = J.inv().applyfunc(simplify) if names else J
     stable = inverse * sp.Matrix([sp.expand(averages.mean[a] - a) for a in names]) if names else []

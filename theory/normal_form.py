@@ -14,7 +14,7 @@ import sympy as sp
 from theory.calculus import directional, is_linear, is_zero, rationally, simplify
 from theory.errors import RuleRefused
 from theory.rule import MatrixSign, Update
-from theory.symbols import Quantity, Shape, g, quantity, shape_of, w, z
+from theory.symbols import Quantity, Reduction, Shape, g, quantity, shape_of, w, z
 from theory.unit_gain import to_unit_gain
 
 NONSMOOTH = (MatrixSign, sp.sign, sp.Abs, sp.Max, sp.Min, sp.Piecewise, sp.Heaviside, sp.floor, sp.ceiling, sp.Mod)
@@ -177,7 +177,7 @@ def _refuse_nonsmooth(update: Update) -> None:
             if any(isinstance(s, Quantity) and s not in update.hyper.values() for s in term.free_symbols):
                 raise RuleRefused(
                     f"the rule {update.rule.name!r}, line {equation.line}, is not differentiable: {term} in the update of {equation.state}; "
-                    "a time average needs two derivatives, so use a smooth form such as g/sqrt(g**2 + eps**2)."
+                    "a time average needs two derivatives, so use a smooth form such as g/sqrt(nu + eps**2), with nu a moving average of g**2."
                 )
 
 
@@ -262,6 +262,17 @@ def _decay(update: Update, step: sp.Expr) -> sp.Expr:
     return gamma
 
 
+def _why_nonlinear(drive: sp.Expr, moved: list[Quantity]) -> str:
+    """Why no P serves the step; a step φ(g) of the present gradient alone answers an oscillation by φ′, its mean by φ/g."""
+    if moved != [g] or drive.has(Reduction):
+        return ": P may depend on accumulators only"
+    slope, gain = (simplify(e) for e in (-sp.diff(drive, g), -drive / g))
+    return (
+        f": an oscillation of the gradient is met with the slope {slope}, its mean with the gain {gain}, so that no one P serves stability "
+        "and the mean step; let P read a moving average of g**2"
+    )
+
+
 def _transfer(update: Update, drive: sp.Expr, filters: list[str], gains: dict[str, sp.Expr]) -> tuple[sp.Expr, sp.Expr]:
     """DC gain of the step from g (= P⁻¹) and the transfer function normalised to F(1) = 1.
 
@@ -271,10 +282,9 @@ def _transfer(update: Update, drive: sp.Expr, filters: list[str], gains: dict[st
     moved = [g, *(s(n) for n in filters for s in (update.old, update.new))]
     probes = [_ALONG_G, *(quantity(f"d{s.name}", s.shape) for s in moved[1:])]
     if not is_linear(drive, moved, probes):
-        slope = simplify(drive)
-        hint = "P may depend on accumulators only" if filters or shape_of(drive) else ""
         raise RuleRefused(
-            f"the rule {update.rule.name!r} is not in normal form: the step {slope} is not linear in the gradient and the filter states{': ' + hint if hint else ''}."
+            f"the rule {update.rule.name!r} is not in normal form: the step {simplify(drive)} is not linear in the gradient and the filter states"
+            f"{_why_nonlinear(drive, moved)}."
         )
     if drive.atoms(sp.Function) and any(g in f.free_symbols for f in drive.atoms(sp.Function)):
         raise RuleRefused(
