@@ -108,7 +108,7 @@ def fixed_point(form: NormalForm, averages: Averages, flow: Flow, stab: Stabilit
     """
     update = form.update
     threshold = sp.factor(_after_long(update, stab.threshold))
-    moving = [a for a in form.accumulators if a in form.P.free_symbols and not update.states[str(a)].counter]
+    moving = [a for a in form.accumulators if a in form.P.free_symbols and a not in form.clocks]
     if not moving:
         return FixedPoint("constant", "P does not depend on the gradient, so there is nothing to settle.", threshold)
     try:
@@ -268,8 +268,7 @@ def _bounded(form: NormalForm) -> dict[sp.Symbol, sp.Expr]:
 
 
 def _scheduled(form: NormalForm, rest: _Rest) -> bool:
-    clocks = {form.update.old(n) for n, s in form.update.states.items() if s.counter}
-    return bool(rest.psi.free_symbols & clocks)
+    return bool(rest.psi.free_symbols & set(form.clocks))
 
 
 def _integral(prime: sp.Expr, p: sp.Symbol, gain: sp.Expr) -> sp.Expr | None:

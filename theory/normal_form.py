@@ -12,6 +12,7 @@ from itertools import combinations
 import sympy as sp
 
 from theory.calculus import directional, is_linear, is_zero, rationally, simplify
+from theory.clock import advanced, clocks_of, undone
 from theory.errors import RuleRefused
 from theory.rule import MatrixSign, Update
 from theory.symbols import Quantity, Reduction, Shape, g, quantity, shape_of, w, z
@@ -26,7 +27,8 @@ class NormalForm:
     """A rule in normal form.
 
     ``accumulators`` and ``filters`` map a state's symbol to its next value: an accumulator's as f(a, g, m), where m stands
-    for the updated filter states, a filter's as a linear form in (m, g). P and γ are in the *updated* accumulators, written
+    for the updated filter states, a filter's as a linear form in (m, g). ``clocks`` are the accumulators that no gradient reaches; they advance
+    first, so that f is in *updated* clocks, while a clock's own map is in the clocks before. P and γ are in the *updated* accumulators, written
     with the same symbols. ``drive`` is (F g)_t in g and the filter states before and after the step, ``transfer`` is F(z), both
     with F(1) = 1; ``gains`` holds each filter's transfer from g to its updated state, ``outputs`` the symbols of the updated
     filters, ``scales`` the factors by which bias-corrected filters differ from the rule's own states (`to_unit_gain`).
@@ -42,6 +44,7 @@ class NormalForm:
     transfer: sp.Expr
     gains: dict[Quantity, sp.Expr]
     scales: dict[Quantity, sp.Expr]
+    clocks: tuple[Quantity, ...] = ()
 
     @property
     def feedthrough(self) -> sp.Expr:
@@ -116,6 +119,7 @@ def to_normal_form(update: Update) -> NormalForm:
         transfer=transfer.subs(rename),
         gains={update.old(n): gains[n].subs(rename) for n in filters},
         scales={update.old(n): c.subs(rename) for n, c in scales.items()},
+        clocks=tuple(update.old(n) for n in clocks_of(update)),
     )
 
 
@@ -203,23 +207,42 @@ def _compose(update: Update, filters: Iterable[str] | None = None) -> dict[str, 
 
 
 def _accumulator_map(update: Update, name: str, accumulators: list[str]) -> sp.Expr:
-    """f(a, g, m): updated accumulators are composed away, updated filters stay as symbols."""
-    done: dict[Quantity, sp.Expr] = {}
+    """f(a, g, m): updated accumulators are composed away, but for clocks; these and updated filters stay as symbols."""
+    done = advanced(update)
+    if update.new(name) in done:
+        return done[update.new(name)]
+    clocks = set(clocks_of(update))
+    composed: dict[Quantity, sp.Expr] = {}
     for equation in update.equations:
-        if equation.state in accumulators:
-            done[update.new(equation.state)] = equation.expr.xreplace(done)
-    return done[update.new(name)]
+        if equation.state in accumulators and equation.state not in clocks:
+            composed[update.new(equation.state)] = equation.expr.xreplace(composed)
+    return _after_clocks(update, composed[update.new(name)]).xreplace({update.new(n): update.old(n) for n in clocks})
+
+
+def _after_clocks(update: Update, expr: sp.Expr) -> sp.Expr:
+    """An expression in updated clocks.
+
+    Raises:
+        RuleRefused: If it reads a clock before the step that cannot be had from the updated one.
+    """
+    found = expr.xreplace(undone(update))
+    for name in clocks_of(update):
+        if found.has(update.old(name)):
+            raise RuleRefused(
+                f"the rule {update.rule.name!r} reads {name} before its update, which its updated value does not give back: assign s.{name} first and read it afterwards."
+            )
+    return found
 
 
 def _gains(update: Update, filters: list[str], composed: dict[str, sp.Expr]) -> dict[str, sp.Expr]:
     """Transfer function from g to each updated filter state, accumulators frozen at their updated values."""
     if not filters:
         return {}
-    frozen = _freeze(update, filters)
     old = [update.old(n) for n in filters]
     spectra = [sp.Symbol(f"Z_{n}") for n in filters]
     rows = [
-        composed[n].subs(frozen).xreplace({m: s / z for m, s in zip(old, spectra, strict=True)} | {g: 1}) - s
+        _freeze(update, composed[n], filters).xreplace({m: s / z for m, s in zip(old, spectra, strict=True)} | {g: 1})
+        - s
         for n, s in zip(filters, spectra, strict=True)
     ]
     solution = sp.solve(rows, spectra, dict=True)[0]
@@ -227,14 +250,14 @@ def _gains(update: Update, filters: list[str], composed: dict[str, sp.Expr]) -> 
 
 
 def _in_updated(update: Update, expr: sp.Expr, filters: list[str]) -> sp.Expr:
-    """A filter's next value in updated accumulators: the counter before the step is one less."""
-    return rationally(sp.factor, expr.xreplace(_freeze(update, filters)))
+    """A filter's next value in updated accumulators."""
+    return rationally(sp.factor, _freeze(update, expr, filters))
 
 
-def _freeze(update: Update, filters: list[str]) -> dict[Quantity, sp.Expr]:
-    return {
-        update.old(n): update.new(n) for n in update.states if n not in filters and not update.states[n].counter
-    } | {update.old(n): update.new(n) - 1 for n in update.states if update.states[n].counter}
+def _freeze(update: Update, expr: sp.Expr, filters: list[str]) -> sp.Expr:
+    """An expression with accumulators held at their updated values: clocks before the step are one step behind."""
+    moved = [n for n in update.states if n not in filters and n not in clocks_of(update)]
+    return _after_clocks(update, expr).xreplace({update.old(n): update.new(n) for n in moved})
 
 
 def _step_in_new_states(update: Update, filters: list[str]) -> sp.Expr:
