@@ -6,7 +6,7 @@ Which states are filters and which are accumulators is found by differentiation,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import sympy as sp
@@ -45,16 +45,25 @@ class NormalForm:
     gains: dict[Quantity, sp.Expr]
     scales: dict[Quantity, sp.Expr]
     clocks: tuple[Quantity, ...] = ()
+    held: dict[Quantity, sp.Expr] = field(default_factory=dict)
+    held_transfer: sp.Expr = sp.S.One
+    held_drive: sp.Expr = g
 
     @property
     def feedthrough(self) -> sp.Expr:
         """F(∞): how much of a gradient acts in its own step."""
-        return rationally(lambda F: sp.limit(F, z, sp.oo), self.transfer) if self.filters else sp.S.One
+        at_once = rationally(lambda F: sp.limit(F, z, sp.oo), self.held_transfer) if self.filters else sp.S.One
+        return at_once.xreplace(self.held)
 
     @property
     def lag(self) -> sp.Expr:
         r"""Lag of the one-pole filter that replaces F in the inertial flow: ½ − F′(1), in steps (THEORY section 4)."""
-        return rationally(sp.factor, sp.Rational(1, 2) - sp.diff(self.transfer, z).subs(z, 1))
+        return self.held_lag.xreplace(self.held)
+
+    @property
+    def held_lag(self) -> sp.Expr:
+        """The lag in the symbols of ``held``."""
+        return rationally(sp.factor, sp.Rational(1, 2) - sp.diff(self.held_transfer, z).subs(z, 1))
 
     @property
     def pole_start(self) -> sp.Expr:
@@ -67,11 +76,11 @@ class NormalForm:
         old = list(self.filters)
         A = sp.Matrix([[sp.diff(self.filters[a], b) for b in old] for a in old])
         new = A * sp.Matrix(old)
-        drive = self.drive.xreplace({self.outputs[m]: e for m, e in zip(old, new, strict=True)} | {g: sp.S.Zero})
+        drive = self.held_drive.xreplace({self.outputs[m]: e for m, e in zip(old, new, strict=True)} | {g: sp.S.Zero})
         settled = [self.gains[m].subs(z, 1) * g for m in old]
         series = (sp.eye(len(old)) - A).LUsolve(sp.Matrix([m - s for m, s in zip(old, settled, strict=True)]))
         total = drive.xreplace(dict(zip(old, series, strict=True)))
-        return g + rationally(sp.factor, total / self.lag)
+        return g + rationally(sp.factor, total / self.held_lag).xreplace(self.held)
 
     @property
     def shape(self) -> Shape:
@@ -100,6 +109,7 @@ def to_normal_form(update: Update) -> NormalForm:
     _refuse_nonsmooth(update)
     update, scales = to_unit_gain(update)
     filters, accumulators = classify(update)
+    recorded, (update, held) = update, _hold_coefficients(update)
     composed = _compose(update, filters)
     gains = _gains(update, filters, composed)
     step = _step_in_new_states(update, filters)
@@ -108,19 +118,51 @@ def to_normal_form(update: Update) -> NormalForm:
     dc, transfer = _transfer(update, drive, filters, gains)
     rename = {update.new(n): update.old(n) for n in accumulators}
     outputs = {update.old(n): update.new(n) for n in filters}
+    held = {k: e.xreplace(rename) for k, e in held.items()}
+
+    def finished(expr: sp.Expr) -> sp.Expr:
+        return expr.subs(rename).xreplace(held)
+
+    unit_drive = rationally(sp.factor, -drive / dc).subs(rename) if filters else g
     return NormalForm(
-        update=update,
+        update=recorded,
         accumulators={update.old(n): _accumulator_map(update, n, accumulators) for n in accumulators},
         filters={update.old(n): _in_updated(update, composed[n], filters).subs(rename) for n in filters},
         outputs=outputs,
-        P=(1 / dc).subs(rename),
-        gamma=simplify(gamma).subs(rename),
-        drive=rationally(sp.factor, -drive / dc).subs(rename) if filters else g,
-        transfer=transfer.subs(rename),
+        P=finished(1 / dc),
+        gamma=finished(simplify(gamma)),
+        drive=unit_drive.xreplace(held),
+        transfer=finished(transfer),
         gains={update.old(n): gains[n].subs(rename) for n in filters},
         scales={update.old(n): c.subs(rename) for n, c in scales.items()},
         clocks=tuple(update.old(n) for n in clocks_of(update)),
+        held=held,
+        held_transfer=transfer.subs(rename),
+        held_drive=unit_drive,
     )
+
+
+def _hold_coefficients(update: Update) -> tuple[Update, dict[Quantity, sp.Expr]]:
+    """The step of w with a symbol for each largest part that is made of updated clocks and hyperparameters, and what they stand for.
+
+    A schedule enters the filter through its value in the step alone, so that nothing needs to be known of it but that.
+    """
+    clocks = {update.new(n) for n in clocks_of(update)}
+    known, held = clocks | set(update.hyper.values()), dict[sp.Expr, Quantity]()
+
+    def hold(expr: sp.Expr) -> sp.Expr:
+        if not expr.free_symbols & clocks:
+            return expr
+        if expr.free_symbols <= known:
+            return held.setdefault(expr, quantity(f"kappa_{len(held) + 1}", Shape.SCALAR))
+        if isinstance(expr, sp.Mul | sp.Add):
+            inside = [a for a in expr.args if a.free_symbols <= known]
+            rest = [hold(a) for a in expr.args if not a.free_symbols <= known]
+            return expr.func(hold(expr.func(*inside)), *rest)
+        return expr.func(*map(hold, expr.args))
+
+    equations = tuple(replace(e, expr=hold(e.expr)) if e.state == "w" else e for e in update.equations)
+    return replace(update, equations=equations), {k: e for e, k in held.items()}
 
 
 def classify(update: Update) -> tuple[list[str], list[str]]:
