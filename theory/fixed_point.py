@@ -108,7 +108,7 @@ def fixed_point(form: NormalForm, averages: Averages, flow: Flow, stab: Stabilit
     """
     update = form.update
     threshold = sp.factor(_after_long(update, stab.threshold))
-    moving = [a for a in form.accumulators if a in form.P.free_symbols and not update.states[str(a)].counter]
+    moving = [a for a in form.accumulators if a in form.P.free_symbols and a not in form.clocks]
     if not moving:
         return FixedPoint("constant", "P does not depend on the gradient, so there is nothing to settle.", threshold)
     try:
@@ -268,8 +268,7 @@ def _bounded(form: NormalForm) -> dict[sp.Symbol, sp.Expr]:
 
 
 def _scheduled(form: NormalForm, rest: _Rest) -> bool:
-    clocks = {form.update.old(n) for n, s in form.update.states.items() if s.counter}
-    return bool(rest.psi.free_symbols & clocks)
+    return bool(rest.psi.free_symbols & set(form.clocks))
 
 
 def _integral(prime: sp.Expr, p: sp.Symbol, gain: sp.Expr) -> sp.Expr | None:
@@ -320,7 +319,7 @@ def _verify(
         _Uncovered: If SymPy does not confirm ψ(ψ⁻¹(p)) = p.
     """
     there = rest.psi.subs(rest.a, inverse).subs(p, lower + _REST) - lower - _REST
-    if not is_zero(sp.simplify(there.xreplace(bounded))):
+    if not is_zero(sp.simplify(_factored_roots(there.xreplace(bounded)))):
         raise _Uncovered(f"SymPy does not confirm that {rest.printed(inverse)} inverts P.")
     rate = rest.k * (rest.A + rest.B * p**2 * edge - inverse)
     kkt = rate + rest.k * rest.B * p**2 * (prime - edge)
@@ -330,6 +329,11 @@ def _verify(
         "P = ψ(ψ⁻¹(P)) for all values that the accumulator allows": True,
         "the KKT system with Z = λ*Σ is the accumulator's equation at rest": verified,
     }
+
+
+def _factored_roots(expr: sp.Expr) -> sp.Expr:
+    """The expression with what stands under roots factored, so that √(x² + 2xy + y²) is seen to be x + y."""
+    return expr.replace(lambda e: e.is_Pow and not e.exp.is_Integer, lambda e: sp.factor(sp.expand(e.base)) ** e.exp)
 
 
 __all__ = ["FixedPoint", "fixed_point"]
