@@ -312,8 +312,9 @@ def _describe(d: Derivation) -> list[Step]:
             if stab.proved
             else "That the first root leaves the unit disc at z = -1 is certified at numbers, by counting roots of the Hurwitz determinants below in x = \\lambda/\\lambda^*.",
             (
-                ("polynomial", r"\chi(z;\lambda)", stab.polynomial),
-                ("threshold", r"\lambda^*", stab.threshold),
+                *((f"schedule {k}", k, e) for k, e in form.held.items() if stab.printed[1].has(k)),
+                ("polynomial", r"\chi(z;\lambda)", stab.printed[0]),
+                ("threshold", r"\lambda^*", stab.printed[1]),
                 *((f"condition {i}", f"D_{{{i}}}", c) for i, c in enumerate(stab.conditions)),
             ),
             ("the first instability is a flip (period 2)",),

@@ -46,6 +46,7 @@ class NormalForm:
     scales: dict[Quantity, sp.Expr]
     clocks: tuple[Quantity, ...] = ()
     held: dict[Quantity, sp.Expr] = field(default_factory=dict)
+    held_P: sp.Expr = sp.S.One
     held_transfer: sp.Expr = sp.S.One
     held_drive: sp.Expr = g
 
@@ -137,6 +138,7 @@ def to_normal_form(update: Update) -> NormalForm:
         scales={update.old(n): c.subs(rename) for n, c in scales.items()},
         clocks=tuple(update.old(n) for n in clocks_of(update)),
         held=held,
+        held_P=(1 / dc).subs(rename),
         held_transfer=transfer.subs(rename),
         held_drive=unit_drive,
     )
@@ -154,7 +156,8 @@ def _hold_coefficients(update: Update) -> tuple[Update, dict[Quantity, sp.Expr]]
         if not expr.free_symbols & clocks:
             return expr
         if expr.free_symbols <= known:
-            return held.setdefault(expr, quantity(f"kappa_{len(held) + 1}", Shape.SCALAR))
+            sign, expr = expr.as_coeff_Mul()
+            return sign * held.setdefault(expr, quantity(f"kappa_{len(held) + 1}", Shape.SCALAR))
         if isinstance(expr, sp.Mul | sp.Add):
             inside = [a for a in expr.args if a.free_symbols <= known]
             rest = [hold(a) for a in expr.args if not a.free_symbols <= known]

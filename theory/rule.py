@@ -25,7 +25,20 @@ from theory.symbols import CATALOGUE, BlockTotal, Quantity, Shape, Total, g, hyp
 
 RESERVED = {"w": "the parameters", "g": "the gradient"}
 # Names in the catalogue that rules are meant to use.
-FREE = ("lr", "beta", "beta1", "beta2", "momentum", "eps", "weight_decay", "nu", "m", "t")
+FREE = (
+    "lr",
+    "beta",
+    "beta1",
+    "beta2",
+    "momentum",
+    "eps",
+    "weight_decay",
+    "nu",
+    "m",
+    "t",
+    "mu_product",
+    "momentum_decay",
+)
 
 
 @dataclass(frozen=True)

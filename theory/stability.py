@@ -28,6 +28,7 @@ class Stability:
     """The characteristic polynomial, the threshold λ* of (T2), and how far the proof that the flip comes first carries.
 
     ``conditions`` are the Hurwitz determinants, in x = λ/λ* in (0, 1): all positive means stable below λ*.
+    ``printed`` are polynomial and threshold in the names of ``NormalForm.held``.
     """
 
     polynomial: sp.Expr
@@ -36,6 +37,7 @@ class Stability:
     proved: bool
     clock: dict[sp.Symbol, sp.Expr]
     form: NormalForm
+    printed: tuple[sp.Expr, sp.Expr]
 
     def certify(self, values: Mapping[sp.Symbol, float]) -> None:
         """Certify at given hyperparameters that the flip comes first, at several steps if F depends on time.
@@ -97,8 +99,9 @@ def stability(form: NormalForm) -> Stability:
     domains |= {k: Hyper(_KAPPA if is_positive(e, domains) else _REAL) for k, e in zip(form.held, held, strict=True)}
     clock |= {k: e for k, e in form.held.items() if transfer.has(k)}
     proved = all(is_positive(c, domains) for c in conditions)
-    in_time = [sp.powsimp(e.xreplace(clock)) for e in (polynomial, threshold)]
-    found = Stability(in_time[0], in_time[1], conditions, proved, clock, form)
+    elapsed = {u: e for u, e in clock.items() if u not in form.held}
+    printed = (sp.powsimp(polynomial.xreplace(elapsed)), sp.powsimp(threshold.xreplace(elapsed)))
+    found = Stability(*(e.xreplace(form.held) for e in printed), conditions, proved, clock, form, printed)
     if all(c.free_symbols <= {_x} for c in conditions):
         found.certify({})  # no hyperparameter can change the outcome
     return found

@@ -167,6 +167,8 @@ CATALOGUE: dict[str, Entry] = {
     "nu": Entry(r"\nu", "second-moment accumulator"),
     "m": Entry("m", "momentum"),
     "t": Entry("t", "step counter"),
+    "mu_product": Entry(r"\Pi", "product of the momentum's weights so far"),
+    "momentum_decay": Entry(r"\psi", "rate at which the momentum's weight grows"),
 }
 
 

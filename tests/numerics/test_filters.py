@@ -16,6 +16,7 @@ GENTLE = {
     "qhm": dict(lr=0.05),
     "adam": dict(lr=1e-3),
     "adamw": dict(lr=1e-3),
+    "nadam": dict(lr=1e-3),
     "scalar_adam": dict(lr=0.02),
     "adabelief": dict(lr=1e-3, eps=1e-6),
     "rmsprop_momentum": dict(lr=1e-4),
