@@ -101,7 +101,8 @@ def stability(form: NormalForm) -> Stability:
     proved = all(is_positive(c, domains) for c in conditions)
     elapsed = {u: e for u, e in clock.items() if u not in form.held}
     printed = (sp.powsimp(polynomial.xreplace(elapsed)), sp.powsimp(threshold.xreplace(elapsed)))
-    found = Stability(*(e.xreplace(form.held) for e in printed), conditions, proved, clock, form, printed)
+    in_full = [e.xreplace(form.held) for e in printed]
+    found = Stability(in_full[0], in_full[1], conditions, proved, clock, form, printed)
     if all(c.free_symbols <= {_x} for c in conditions):
         found.certify({})  # no hyperparameter can change the outcome
     return found
