@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import sympy as sp
 
-from theory.symbols import Reduction, epsilon
+from theory.symbols import Node, epsilon
 
 Directions = Mapping[sp.Symbol, sp.Expr]
 
@@ -31,11 +31,11 @@ def second(expr: sp.Expr, first: Directions, other: Directions) -> sp.Expr:
 
 
 def opaquely(transform: Callable[..., sp.Expr], expr: sp.Expr, *args: sp.Expr) -> sp.Expr:
-    """Apply a SymPy transformation with reductions held as opaque numbers.
+    """Apply a SymPy transformation with nodes held as opaque numbers.
 
     SymPy's simplifiers swap symbols for plain dummies, which have no shape: a reduction must not see them.
     """
-    opaque = {r: sp.Dummy(str(r), real=True, positive=r.is_positive) for r in expr.atoms(Reduction)}
+    opaque = {r: sp.Dummy(str(r), real=True, positive=r.is_positive) for r in expr.atoms(Node)}
     back = {d: r for r, d in opaque.items()}
     result = transform(expr.subs(opaque), *args)
     return [e.subs(back) for e in result] if isinstance(result, list) else result.subs(back)

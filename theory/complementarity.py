@@ -12,9 +12,10 @@ import sympy as sp
 
 from theory.calculus import directional, is_zero, opaquely, simplify, solve
 from theory.flow import Flow, preconditioner_rate
+from theory.matrix import applied
 from theory.normal_form import NormalForm
 from theory.stability import Stability
-from theory.symbols import Quantity, S, Shape, T, Total, X, g, gradS, lam, sigma2, u, v, y, y2
+from theory.symbols import P_matrix, Quantity, S, Shape, T, Total, X, g, gradS, lam, sigma2, u, v, y, y2
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def margin_rate(form: NormalForm, stab: Stability, w_rate: sp.Expr, a_rates: dic
     r"""Uᵀ Ȧ U for a pair of modes (u, v) and T = ∇H[u, v]: λ*uᵀṖv + λ̇*uᵀPv − ⟨T, ẇ⟩ (T10)."""
     threshold_rate = directional(stab.threshold, a_rates) if a_rates else sp.S.Zero
     P_rate = preconditioner_rate(form, a_rates)
-    return stab.threshold * Total(u * v * P_rate) + threshold_rate * Total(u * v * form.P) - Total(T * w_rate)
+    quadratic = (Total(u * applied(M, v)) for M in (P_rate, form.P))
+    return stab.threshold * next(quadratic) + threshold_rate * next(quadratic) - Total(T * w_rate)
 
 
 def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complementarity:
@@ -50,7 +52,8 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     Returns:
         The rates and the closed forms, SymPy's own solution of 𝒜 + ℬX = 0.
     """
-    critical = {y: stab.threshold * form.P * u, y2: stab.threshold * form.P * v}  # HU = λ*PU
+    P = P_matrix if form.shape is Shape.MATRIX else form.P
+    critical = {y: stab.threshold * applied(P, u), y2: stab.threshold * applied(P, v)}  # HU = λ*PU
     stable = margin_rate(form, stab, flow.w_stable, {a: flow.settled(a) for a in flow.a_stable})
     rates = {a: e.xreplace(flow.settle).xreplace(critical) for a, e in flow.a_X.items()}
     per_X = margin_rate(form, stab, flow.w_X, rates)

@@ -13,6 +13,7 @@ import sympy as sp
 from theory.averaging import Averages, as_variance
 from theory.calculus import directional, is_zero, opaquely, simplify
 from theory.errors import RuleRefused
+from theory.matrix import divided
 from theory.normal_form import NormalForm
 from theory.symbols import Quantity, T, g, q, quantity, shape_of, w
 
@@ -70,9 +71,9 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
     cross = inverse * sp.Matrix([averages.cross[a] for a in names]) if names else []
     a_stable = {a: collect(e) for a, e in zip(names, stable, strict=True)}
     return Flow(
-        w_stable=-form.gamma * w - g / form.P,
-        w_X=-T / (2 * form.P),
-        w_average=-form.gamma * w - (g + q / 2) / form.P,
+        w_stable=-form.gamma * w - divided(g, form.P),
+        w_X=-divided(T / 2, form.P),
+        w_average=-form.gamma * w - divided(g + q / 2, form.P),
         a_stable=a_stable,
         a_X={a: collect(e) for a, e in zip(names, oscillating, strict=True)},
         a_cross={a: collect(e) for a, e in zip(names, cross, strict=True)},
