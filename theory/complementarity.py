@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from theory.calculus import directional, is_zero, opaquely, simplify, solve
-from theory.flow import Flow, preconditioner_rate
+from theory.flow import Flow, collect, preconditioner_rate
 from theory.matrix import applied
 from theory.normal_form import NormalForm
 from theory.stability import Stability
@@ -57,6 +57,8 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     stable = margin_rate(form, stab, flow.w_stable, {a: flow.settled(a) for a in flow.a_stable})
     rates = {a: e.xreplace(flow.settle).xreplace(critical) for a, e in flow.a_X.items()}
     per_X = margin_rate(form, stab, flow.w_X, rates)
+    if form.shape is Shape.MATRIX:
+        stable, per_X = collect(stable), sp.Add(*(collect(e) for e in _by_third_derivative(per_X)))
     A, B = (e.subs(v, u) for e in (stable, per_X))
     rate, slope = sp.symbols("A B")
     one_mode = sp.solve(rate + slope * X, X)[0].xreplace({rate: A, slope: B})
@@ -65,6 +67,12 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     closed = form.shape is Shape.SCALAR and len(moving) <= 1  # with a counter beside ν SymPy's roots grow without bound
     variance, at_edge = _variance(form, stab, A, B) if closed else (None, {})
     return Complementarity(stable, per_X, one_mode, variance, at_edge)
+
+
+def _by_third_derivative(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """The terms with T, and those without."""
+    rest = expr.xreplace({T: sp.S.Zero})
+    return expr - rest, rest
 
 
 def _variance(form: NormalForm, stab: Stability, A: sp.Expr, B: sp.Expr) -> tuple[sp.Expr, dict[Quantity, sp.Expr]]:

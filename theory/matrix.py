@@ -77,6 +77,17 @@ class SqrtRate(_MatrixNode):
         return SqrtRate(V, sp.diff(D, s))
 
 
+class Congruence(_MatrixNode):
+    """The matrix MNM."""
+
+
+class SpectralTrace(Node):
+    """Tr φ(P), for φ written as a function of an eigenvalue of P."""
+
+    is_real = True
+    is_number = False
+
+
 class Apply(_VectorNode):
     """The vector Mx, linear in M and x; M M⁻¹x = x and Ix = x."""
 

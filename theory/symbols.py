@@ -149,6 +149,8 @@ CATALOGUE: dict[str, Entry] = {
     "q": Entry("q", "∇⟨H,Σ⟩, the gradient of curvature weighted by the oscillation"),
     "Sigma": Entry(r"\Sigma", "diag Σ, the variance of the oscillation per coordinate"),
     "HSH": Entry(r"(H\Sigma H)", "diag HΣH, the variance of the gradient's oscillation per coordinate"),
+    "HSigmaH": Entry(r"H\Sigma H", "covariance of the gradient's oscillation"),
+    "SigmaMatrix": Entry(r"\Sigma", "covariance of the oscillation about the averaged iterate"),
     "wdot": Entry(r"\dot w", "velocity of the flow"),
     "Pdot": Entry(r"\dot P", "rate of change of the preconditioner"),
     "u": Entry("u", "critical mode, uᵀPu = 1"),
@@ -204,7 +206,7 @@ w, g, y, y2, q, u, v, T, gradS, wdot, Pdot = map(
 )
 HSH, Sigma = _vector("HSH", nonnegative=True), _vector("Sigma", nonnegative=True)
 P_diagonal = _vector("P", positive=True)
-HSH_matrix, Sigma_matrix, P_matrix = (quantity(c, Shape.MATRIX) for c in ("HSH", "Sigma", "P"))
+HSH_matrix, Sigma_matrix, P_matrix = (quantity(c, Shape.MATRIX) for c in ("HSigmaH", "SigmaMatrix", "P"))
 X, S, sigma2, h, lam = (
     _scalar(c, **a)
     for c, a in (

@@ -30,7 +30,7 @@ class Context:
     seed: int
 
     def preconditioner(self, a: States) -> Tensor:
-        """P at given accumulators: (n,), or 0-dimensional where it is a scalar."""
+        """P at given accumulators: (n,), 0-dimensional where it is a scalar, (n, n) where it is a matrix."""
         P = torch.as_tensor(self.rule.f.preconditioner(a), dtype=self.problem.dtype, device=self.problem.device)
         return P.reshape(()) if P.numel() == 1 else self._spread(P)
 
