@@ -13,7 +13,10 @@ from torch import Tensor
 
 
 class _Root:
-    """√V through the eigenvectors of V, kept for the last V: one step asks for the same root several times."""
+    """√V through the eigenvectors of V, kept for the last V: one step asks for the same root several times.
+
+    Eigenvalues of V within round-off of 0, n·eps·‖V‖, are 0: their roots would be noise of size √eps.
+    """
 
     def __init__(self) -> None:
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
@@ -22,7 +25,7 @@ class _Root:
         """Eigenvalues of √V, (n,), and eigenvectors as columns, (n, n)."""
         if self._last is None or self._last[0] is not V:
             values, Q = torch.linalg.eigh(V)
-            self._last = V, values.clamp_min(0).sqrt(), Q  # round-off below 0 is 0
+            self._last = V, torch.where(values > _round_off(values), values, 0.0).sqrt(), Q
         return self._last[1:]
 
 
@@ -35,10 +38,9 @@ def matrix_operations(n: int, like: Tensor) -> dict[str, Callable[..., Any]]:
         return (Q * values) @ Q.T
 
     def sqrt_rate(V: Tensor, D: Tensor) -> Tensor:
-        r"""Solve √V L + L √V = D; where V is singular L would be infinite, and a least sum of √eps·‖√V‖ stands in."""
+        r"""Solve √V L + L √V = D; where V is singular L is infinite, and the root of V's round-off stands for the sum of two roots."""
         values, Q = root(V)
-        least = torch.finfo(values.dtype).eps ** 0.5 * values[-1]
-        sums = (values[:, None] + values).clamp_min(float(least))
+        sums = (values[:, None] + values).clamp_min(float(_round_off(values.square()).sqrt()))
         rotated = Q.T @ D @ Q
         return Q @ torch.where(rotated == 0, rotated, rotated / sums) @ Q.T
 
@@ -50,6 +52,11 @@ def matrix_operations(n: int, like: Tensor) -> dict[str, Callable[..., Any]]:
         "apply": lambda M, x: (M @ x[..., None])[..., 0],
         "solve": solve,
     }
+
+
+def _round_off(values: Tensor) -> Tensor:
+    """What rounding may have made of an eigenvalue 0, from all eigenvalues in ascending order."""
+    return len(values) * torch.finfo(values.dtype).eps * values[-1]
 
 
 def outer(a: Tensor, b: Tensor) -> Tensor:
