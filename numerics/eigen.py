@@ -138,7 +138,7 @@ class EigenTracker:
         self._U: Tensor | None = None
         self._recycled: _Recycled | None = None
 
-    def track(self, hessian_product: HessianProduct, P: Float[Tensor, "..."], floor: float) -> Modes:
+    def track(self, hessian_product: HessianProduct, P: Float[Tensor, ...], floor: float) -> Modes:
         """Eigenpairs at the present point: all with λ ≥ floor, and `guards` below.
 
         Args:
@@ -297,7 +297,7 @@ def spectral_cut(values: Float[Tensor, " r"], threshold: float, window: float, g
 
 
 def dense_modes(
-    hessian_product: HessianProduct, P: Float[Tensor, "..."], n: int
+    hessian_product: HessianProduct, P: Float[Tensor, ...], n: int
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
     """Return all eigenvalues of P⁻¹H, largest first, and U with UᵀPU = I, from the full Hessian: slow and obvious."""
     A = _Operator(hessian_product, P, n)
@@ -339,7 +339,9 @@ def _refuse_preconditioner(P: Tensor, n: int) -> None:
     if P.ndim == 2:
         definite = bool(torch.isfinite(P).all()) and int(torch.linalg.cholesky_ex(P).info) == 0
         if not definite:
-            raise InputRefused("P must be a finite, positive definite matrix, got another; check the accumulators it comes from")
+            raise InputRefused(
+                "P must be a finite, positive definite matrix, got another; check the accumulators it comes from"
+            )
         return
     bad = int((~(torch.isfinite(P) & (P >= 0))).sum())
     if bad or not bool((P > 0).any()):

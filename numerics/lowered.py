@@ -288,12 +288,16 @@ def _operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
 
     names = ("sqrt", "exp", "log", "sin", "cos", "tanh")
     simple = {k: elementwise(getattr(torch, k), getattr(math, k)) for k in names}
-    return simple | {
-        "total": lambda x: per_parameter(x).sum(-1, keepdim=True),
-        "block_total": block_total,
-        "spread": lambda x: x[..., owner],
-        "along": along,
-        "ratio": ratio,
-        "decay_log": lambda b: math.log(b) if b > 0 else 0.0,
-        "pi": math.pi,
-    } | matrix_operations(n, like)
+    return (
+        simple
+        | {
+            "total": lambda x: per_parameter(x).sum(-1, keepdim=True),
+            "block_total": block_total,
+            "spread": lambda x: x[..., owner],
+            "along": along,
+            "ratio": ratio,
+            "decay_log": lambda b: math.log(b) if b > 0 else 0.0,
+            "pi": math.pi,
+        }
+        | matrix_operations(n, like)
+    )

@@ -246,7 +246,11 @@ def _ripples(d: Derivation) -> Step:
         ),
         (
             ("threshold", r"r_{\lambda^*}", d.ripple.threshold),
-            ("drift", r"r_{\dot w}", d.ripple.drift if d.normal_form.shape is Shape.MATRIX else as_variance(d.ripple.drift)),
+            (
+                "drift",
+                r"r_{\dot w}",
+                d.ripple.drift if d.normal_form.shape is Shape.MATRIX else as_variance(d.ripple.drift),
+            ),
         ),
         ("the ripple of the accumulators is negligible",),
     )

@@ -72,7 +72,9 @@ class FixedPoint:
             "(T13), (T14)",
             " ".join(part for part in (self.reason, self.domain) if part),
             tuple(e for e in named if e[2] is not None) + (constraint if self.objective is not None else ()),
-            ("the parameters stay while the accumulators settle",) if self.status in {"program", "scalar", "matrix"} else (),
+            ("the parameters stay while the accumulators settle",)
+            if self.status in {"program", "scalar", "matrix"}
+            else (),
             self.checks or None,
         )
 
@@ -294,7 +296,9 @@ def _matrix_program(form: NormalForm, a: Quantity, rate: sp.Expr, threshold: sp.
         prime,
         sp.factor(sp.diff(prime, eigenvalue)),
         lower,
-        "Φ is convex where the accumulator allows P to be, with eigenvalues from the least value on." if convex else "Whether Φ is convex is not decided.",
+        "Φ is convex where the accumulator allows P to be, with eigenvalues from the least value on."
+        if convex
+        else "Whether Φ is convex is not decided.",
         convex,
         None,
         {"P = ψ(ψ⁻¹(P)) for all values that the accumulator allows": True} | rest.verify(prime, inverse, threshold),

@@ -120,7 +120,7 @@ class Solve(_VectorNode):
         expanded = _linear(cls, (M, x), 1)
         if expanded is not None:
             return expanded
-        if isinstance(x, Apply) and M == x.args[0]:
+        if isinstance(x, Apply) and x.args[0] == M:
             return x.args[1]
         scalar, rest = _split(M)
         if isinstance(rest, Eye):

@@ -235,9 +235,7 @@ class AveragedFlow:
         A = torch.diag(_relaxed(threshold - modes.values[:k], threshold)) - (flat @ smooth).reshape(k, k)
         B = -(flat @ per_X.T)
         drift = f.implicit(a, *means, f.accumulator_rate(a, *means), h)
-        A = A + threshold * self._margin(U, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(
-            k, k
-        )
+        A = A + threshold * self._margin(U, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(k, k)
         A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, *means))) * torch.eye(
             k, dtype=A.dtype, device=A.device
         )

@@ -58,7 +58,7 @@ def _derived(subject: Subject, sample: Sample, values: dict[sp.Symbol, Any], a: 
         return layout.evaluate(averages.oscillation[a], values | {CODE["y"]: y, CODE["y2"]: y2})
 
     second = pair_sum(X, sample["y"], pair) + layout.evaluate(averages.cross[a], values)
-    return layout.evaluate(averages.mean[a], values) + size**2 * layout.vector(second)
+    return layout.evaluate(averages.mean[a], values) + size**2 * second
 
 
 CLAIM = Claim(
