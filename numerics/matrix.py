@@ -93,16 +93,20 @@ class Metric:
 
     def up(self, U: Tensor) -> Tensor:
         """P^½U."""
-        return self._root @ U if self._matrix else self._root * U
+        q: Tensor = self._root @ U if self._matrix else self._root * U
+        return q
 
     def down(self, Q: Tensor) -> Tensor:
         """P^-½Q."""
-        return self._inverse @ Q if self._matrix else self._inverse * Q
+        u: Tensor = self._inverse @ Q if self._matrix else self._inverse * Q
+        return u
 
     def seen(self, Q: Tensor) -> Tensor:
         """Q without the coordinates in which P is 0."""
-        return Q if self._matrix else Q * (self._inverse > 0)
+        kept: Tensor = Q if self._matrix else Q * (self._inverse > 0)
+        return kept
 
     def empty(self) -> Tensor:
         """No column, (n, 0)."""
-        return self._root.new_zeros(self._root.shape[0], 0)
+        none: Tensor = self._root.new_zeros(self._root.shape[0], 0)
+        return none

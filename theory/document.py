@@ -113,7 +113,7 @@ _SHAPES = {
 }
 _LYAPUNOV = (
     r"\mathcal{L}_{V}\left[D\right]",
-    "derivative of the root R of V along D, the solution of Lyapunov's equation R𝓛 + 𝓛R = D",
+    "derivative of the root R of V along D, the solution Y of Lyapunov's equation RY + YR = D",
 )
 _SUFFIXES = ("_next", "_dot")
 _CELL = 14.0  # widest formula of a table, as `width` measures

@@ -68,12 +68,12 @@ def _change(subject: Subject, before: Any, after: Any) -> float:
     return float(max(changes, default=0.0))
 
 
-def _relative(a: Array, b: Array) -> Array:
+def _relative(a: Array, b: Array) -> float:
     """Largest relative change of an entry, or of ⟨x, ax⟩ for a matrix."""
     if a.ndim == 2:
         half = root(a)
-        return np.abs(np.linalg.solve(half, np.linalg.solve(half, b - a).T)).max()
-    return np.abs(b / a - 1).max()
+        return float(np.abs(np.linalg.solve(half, np.linalg.solve(half, b - a).T)).max())
+    return float(np.abs(b / a - 1).max())
 
 
 def _flow(subject: Subject, sample: Sample, g: Array, H: Array, C: Array) -> Any:

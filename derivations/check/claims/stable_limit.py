@@ -25,9 +25,10 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
         rates = {"w": weight_rate(subject, point, covariance, T)} | accumulator_rates(subject, point, covariance, y)
         for variable, expr in subject.central_flow.items():
             printed = subject.layout.evaluate(expr, values)
-            pair = (printed, rates[str(variable)])
-            weighted = [times(P, r) for r in pair] if str(variable) == "w" else pair
-            errors.append(agree(f"rate of {variable} {what}", *weighted, scale=1e-3))
+            rate = rates[str(variable)]
+            if str(variable) == "w":
+                printed, rate = times(P, printed), times(P, rate)
+            errors.append(agree(f"rate of {variable} {what}", printed, rate, scale=1e-3))
     for variable, expr in subject.stable_flow.items():
         limit = subject.layout.evaluate(
             subject.central_flow[variable], point | {CODE["q"]: 0.0, CODE["HSH"]: 0.0, HSH_matrix: 0.0}
