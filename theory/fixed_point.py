@@ -17,11 +17,25 @@ import sympy as sp
 from theory.averaging import Averages, as_variance
 from theory.calculus import is_zero
 from theory.flow import Flow
+from theory.matrix import Outer
 from theory.matrix_fixed_point import eigenvalue, matrix_rest
 from theory.normal_form import NormalForm
 from theory.rule import Update
 from theory.stability import Stability, is_positive
-from theory.symbols import HSH, BlockTotal, P_matrix, Quantity, Reduction, S, Shape, Sigma, Total, g, quantity
+from theory.symbols import (
+    HSH,
+    BlockTotal,
+    HSH_matrix,
+    P_matrix,
+    Quantity,
+    Reduction,
+    S,
+    Shape,
+    Sigma,
+    Total,
+    g,
+    quantity,
+)
 
 Status = Literal["program", "scalar", "matrix", "none", "constant", "uncovered"]
 _SUMS: dict[Shape, Callable[[sp.Expr], sp.Expr]] = {Shape.SCALAR: Total, Shape.BLOCK: BlockTotal}
@@ -152,8 +166,9 @@ def _growth(a: Quantity, rate: sp.Expr, threshold: sp.Expr) -> FixedPoint:
     Raises:
         _Uncovered: If the sign of its rate is not provable, or it is not seen to vanish with g and Σ only.
     """
-    terms = sp.Add.make_args(sp.expand(rate))
-    if not all(term.is_nonnegative and term.has(g, HSH) for term in terms) or not (rate.has(g) and rate.has(HSH)):
+    sizes = sp.expand(rate.xreplace({Outer(g, g): g**2, HSH_matrix: HSH}))  # matrices ⪰ 0, and 0 only with g and Σ
+    terms = sp.Add.make_args(sizes)
+    if not all(term.is_nonnegative and term.has(g, HSH) for term in terms) or not (sizes.has(g) and sizes.has(HSH)):
         raise _Uncovered(f"the rate of {a}, {rate}, does not depend on {a} and has no provable sign.")
     reason = "There is no fixed point: the accumulator has no decay, and its rate is positive unless g = 0 and Σ = 0."
     return FixedPoint("none", reason, threshold, stationary=rate)

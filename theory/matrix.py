@@ -117,11 +117,11 @@ class Solve(_VectorNode):
     @classmethod
     def eval(cls, M: sp.Expr, x: sp.Expr) -> sp.Expr | None:
         """Canonical form: expanded over sums of x, scalars of M and x outside."""
+        if isinstance(x, Apply) and x.args[0] == M:
+            return x.args[1]
         expanded = _linear(cls, (M, x), 1)
         if expanded is not None:
             return expanded
-        if isinstance(x, Apply) and x.args[0] == M:
-            return x.args[1]
         scalar, rest = _split(M)
         if isinstance(rest, Eye):
             return x / scalar
@@ -205,10 +205,11 @@ def _linear(cls: Any, args: tuple[sp.Expr, sp.Expr], at: int) -> sp.Expr | None:
 
 def _split(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """Scalar factors, and the rest."""
-    factored = opaquely(sp.factor_terms, sp.expand(expr)) if expr.is_Add else expr
-    scalars = [f for f in sp.Mul.make_args(factored) if shape_of(f) is Shape.SCALAR]
-    rest = [f for f in sp.Mul.make_args(factored) if shape_of(f) is not Shape.SCALAR]
-    return sp.Mul(*scalars), sp.Mul(*rest)
+    factored = opaquely(sp.factor, expr) if expr.is_Add else expr
+    content, primitive = factored.primitive() if factored.is_Add else (sp.S.One, factored)
+    scalars = [f for f in sp.Mul.make_args(primitive) if shape_of(f) is Shape.SCALAR]
+    rest = [f for f in sp.Mul.make_args(primitive) if shape_of(f) is not Shape.SCALAR]
+    return content * sp.Mul(*scalars), sp.Mul(*rest)
 
 
 def _ratio(M: sp.Expr, N: sp.Expr) -> sp.Expr | None:
