@@ -90,8 +90,9 @@ class Layout:
         limits = {e.args[0]: TINY for e in expr.atoms(sp.log) if e.args[0] in values and np.all(values[e.args[0]] == 0)}
         values = dict(values) | limits
         with np.errstate(all="ignore"):
-            result = _compiled(expr, symbols, self)(*(self._spread(s, values[s]) for s in symbols))
-        return self._matrix(result) if shape_of(expr) is Shape.MATRIX else self.vector(result)
+            function, matrix = _compiled(expr, symbols, self)
+            result = function(*(self._spread(s, values[s]) for s in symbols))
+        return self._matrix(result) if matrix else self.vector(result)
 
     def _spread(self, s: sp.Symbol, value: Any) -> Array:
         return self._matrix(value) if isinstance(s, Quantity) and s.shape is Shape.MATRIX else self.vector(value)
@@ -105,10 +106,11 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def _compiled(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], layout: Layout) -> Callable[..., Any]:
+def _compiled(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], layout: Layout) -> tuple[Callable[..., Any], bool]:
+    """The expression as a function of its symbols, and whether its value is a matrix."""
     operations = {"Total": layout.total, "BlockTotal": layout.block_total, "Eye": lambda: np.eye(layout.n)} | _MATRICES
     function: Callable[..., Any] = sp.lambdify(symbols, expr, modules=[operations, "numpy"])
-    return function
+    return function, shape_of(expr) is Shape.MATRIX
 
 
 def times(P: Array, x: Array) -> Array:
