@@ -334,7 +334,7 @@ def independent_top_eigenvalues(
 def _refuse_preconditioner(P: Tensor, n: int) -> None:
     if P.shape not in {(), (n,), (n, n)}:
         raise InputRefused(
-            f"P must be a scalar, or have shape ({n},) or ({n}, {n}), got {tuple(P.shape)}; pass the diagonal, or the symmetric matrix"
+            f"P must be a scalar or have shape ({n},) or ({n}, {n}), got {tuple(P.shape)}; pass the diagonal, or the symmetric matrix"
         )
     if P.ndim == 2:
         definite = bool(torch.isfinite(P).all()) and int(torch.linalg.cholesky_ex(P).info) == 0
