@@ -194,7 +194,7 @@ class Flow:
         self.loss, self.rule, self.w, self.oscillates = loss, rule, w, oscillates
         self.a = rule.accumulators(states)  # before the update at w
         self.m: States = rule.f.unit_filters(states)
-        self.fresh, self.followed, self.rise = True, 0, WINDOW / RISES
+        self.fresh, self.followed, self.rise, self.matrix = True, 0, WINDOW / RISES, False
         self.before: Tensor | None = None  # eigenvalues of the last step in units of λ*
         self.X, self.T, self.y = w.new_zeros(0, 0), w.new_zeros(0, 0, len(w)), w.new_zeros(len(w), 0)
 
@@ -205,6 +205,7 @@ class Flow:
         a = self.updated(g)
         threshold = float(f.threshold(a))
         P = self.rule.preconditioner(a)
+        self.matrix = P.ndim == 2
         values, U, HU = self.modes(P, threshold)
         k = self.critical(values, threshold) if self.oscillates else 0
         T = third(self.loss, self.w, U[:, :k])
@@ -312,7 +313,7 @@ class Flow:
         rate = self.rule.f.preconditioner_rate(a, [_tensor(c, self.w) for c in change])
         if not isinstance(rate, Tensor):
             return U.new_zeros(k * k, 1)
-        if any(shape == "pair" for shape, _ in STATES.values()):
+        if self.matrix:
             return (U.T @ rate.reshape(-1, n, n) @ U).reshape(-1, k * k).T
         pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
         return pairs @ self.rule.vector(rate.reshape(-1, rate.shape[-1])).T

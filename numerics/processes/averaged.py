@@ -293,7 +293,7 @@ class AveragedFlow:
         trace = float(now.X.diagonal().sum())
         if not trace or not self.context.rule.accumulators:
             return {}
-        if P.dim() == 2:
+        if self.context.rule.matrix:
             return self._matrix_ripple(a, g, now, trace)
         f, variance = self.context.rule.f, torch.einsum("nk,nl,kl->n", now.y, now.y, now.X).clamp_min(0)
         weight = P * torch.einsum("nk,nl,kl->n", now.U, now.U, now.X) / trace
