@@ -34,7 +34,7 @@ from theory.ripple import Ripple, ripple
 from theory.rule import Update, UpdateRule
 from theory.stability import Stability, stability
 from theory.standalone import torch_source
-from theory.symbols import HSH, Quantity, g, q, w
+from theory.symbols import HSH, Quantity, Shape, g, q, w
 
 
 @dataclass(frozen=True)
@@ -260,10 +260,19 @@ def _ripples(d: Derivation) -> Step:
         "Ripple of the accumulators",
         "section 2",
         "Where the gradient does not vanish the accumulators oscillate at first order, which the averages drop. "
-        "Both quantities must be far below 1; a run measures them.",
+        + (
+            "The vectors are what an oscillation y of the gradient and the mean gradient lose by it, and must be small against these; "
+            "a run measures both shares."
+            if d.normal_form.shape is Shape.MATRIX
+            else "Both quantities must be far below 1; a run measures them."
+        ),
         (
             ("threshold", r"r_{\lambda^*}", d.ripple.threshold),
-            ("drift", r"r_{\dot w}", as_variance(d.ripple.drift)),
+            (
+                "drift",
+                r"r_{\dot w}",
+                d.ripple.drift if d.normal_form.shape is Shape.MATRIX else as_variance(d.ripple.drift),
+            ),
         ),
         ("the ripple of the accumulators is negligible",),
     )

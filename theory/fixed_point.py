@@ -18,12 +18,27 @@ from theory.averaging import Averages, as_variance
 from theory.calculus import is_zero
 from theory.clock import without_clock
 from theory.flow import Flow
+from theory.matrix import Outer
+from theory.matrix_fixed_point import eigenvalue, matrix_rest
 from theory.normal_form import NormalForm
 from theory.rule import Hyper, State, Update
 from theory.stability import Stability, is_positive
-from theory.symbols import HSH, BlockTotal, Quantity, Reduction, S, Shape, Sigma, Total, g, quantity
+from theory.symbols import (
+    HSH,
+    BlockTotal,
+    HSH_matrix,
+    P_matrix,
+    Quantity,
+    Reduction,
+    S,
+    Shape,
+    Sigma,
+    Total,
+    g,
+    quantity,
+)
 
-Status = Literal["program", "scalar", "none", "constant", "uncovered"]
+Status = Literal["program", "scalar", "matrix", "none", "constant", "uncovered"]
 _SUMS: dict[Shape, Callable[[sp.Expr], sp.Expr]] = {Shape.SCALAR: Total, Shape.BLOCK: BlockTotal}
 _REST = sp.Dummy("r", nonnegative=True)
 
@@ -54,16 +69,17 @@ class FixedPoint:
 
     def step(self, step: Callable[..., Any]) -> Any:
         """Describe as a step of the chain."""
+        phi, total = (r"\varphi", "") if self.status == "matrix" else (r"\Phi", r"\sum")
         named = (
             ("at rest", "0", self.stationary),
             ("objective", r"\Phi(P)", self.objective),
-            ("its derivative", r"\Phi'(P)", self.objective_prime),
-            ("convexity", r"\Phi''(P)", self.convexity),
+            ("its derivative", rf"{phi}'(P)", self.objective_prime),
+            ("convexity", rf"{phi}''(P)", self.convexity),
             ("least value", r"P_{\min}", self.lower),
             ("settled preconditioner", r"\bar P", self.solution),
         )
         constraint = (
-            ("program", r"\bar P", r"\operatorname{argmin}\sum\Phi(P)\ \text{subject to}\ H\preceq\lambda^*P"),
+            ("program", r"\bar P", rf"\operatorname{{argmin}}{total}\Phi(P)\ \text{{subject to}}\ H\preceq\lambda^*P"),
         )
         return step(
             "fixed_point",
@@ -71,7 +87,9 @@ class FixedPoint:
             "(T13), (T14)",
             " ".join(part for part in (self.reason, self.domain) if part),
             tuple(e for e in named if e[2] is not None) + (constraint if self.objective is not None else ()),
-            ("the parameters stay while the accumulators settle",) if self.status in {"program", "scalar"} else (),
+            ("the parameters stay while the accumulators settle",)
+            if self.status in {"program", "scalar", "matrix"}
+            else (),
             self.checks or None,
         )
 
@@ -119,6 +137,8 @@ def fixed_point(form: NormalForm, averages: Averages, flow: Flow, stab: Stabilit
         rate = stable + as_variance(_after_long(update, flow.a_X[a].xreplace(averages.settle)))
         if not stable.has(a):
             return _growth(a, rate, threshold)
+        if form.shape is Shape.MATRIX:
+            return _matrix_program(form, a, rate, threshold)
         return _program(_at_rest(form, a, rate), form, a, threshold)
     except _Uncovered as why:
         return FixedPoint("uncovered", str(why), threshold)
@@ -148,8 +168,9 @@ def _growth(a: Quantity, rate: sp.Expr, threshold: sp.Expr) -> FixedPoint:
     Raises:
         _Uncovered: If the sign of its rate is not provable, or it is not seen to vanish with g and Σ only.
     """
-    terms = sp.Add.make_args(sp.expand(rate))
-    if not all(term.is_nonnegative and term.has(g, HSH) for term in terms) or not (rate.has(g) and rate.has(HSH)):
+    sizes = sp.expand(rate.xreplace({Outer(g, g): g**2, HSH_matrix: HSH}))  # matrices ⪰ 0, and 0 only with g and Σ
+    terms = sp.Add.make_args(sizes)
+    if not all(term.is_nonnegative and term.has(g, HSH) for term in terms) or not (sizes.has(g) and sizes.has(HSH)):
         raise _Uncovered(f"the rate of {a}, {rate}, does not depend on {a} and has no provable sign.")
     reason = "There is no fixed point: the accumulator has no decay, and its rate is positive unless g = 0 and Σ = 0."
     return FixedPoint("none", reason, threshold, stationary=rate)
@@ -276,6 +297,45 @@ def _program(rest: _Rest, form: NormalForm, a: Quantity, threshold: sp.Expr) -> 
         convex,
         sp.Max(S / threshold, rest.printed(free), evaluate=False) if scalar else None,
         checks,
+    )
+
+
+def _matrix_program(form: NormalForm, a: Quantity, rate: sp.Expr, threshold: sp.Expr) -> FixedPoint:
+    """Invert ψ on eigenvalues, integrate φ′ = ψ⁻¹(p)/(Bp²), decide convexity, verify the KKT system.
+
+    Raises:
+        _Uncovered: If the rate or P is not covered, or SymPy finds no inverse or integral.
+    """
+    domains = {s: form.update.rule.hyper[n] for n, s in form.update.hyper.items()}
+    rest = matrix_rest(_after_long(form.update, form.P), a, rate, domains)
+    if isinstance(rest, str):
+        raise _Uncovered(rest)
+    inverse = sp.factor(_inverse(rest.psi, rest.x, eigenvalue))
+    lower = sp.simplify(sp.limit(rest.psi, rest.x, 0, "+"))
+    phi = _integral(inverse / eigenvalue**2, eigenvalue, rest.B)
+    there = rest.psi.subs(rest.x, inverse).subs(eigenvalue, lower + _REST) - lower - _REST
+    if phi is None or not is_zero(sp.simplify(there)):
+        raise _Uncovered(f"SymPy finds no closed form of the program for P = {rest.psi} of an eigenvalue.")
+    prime = sp.factor(sp.diff(phi, eigenvalue))
+    convex = rest.convex(prime, lower)
+    return FixedPoint(
+        "matrix",
+        f"With w held, P settles at {'the minimum' if convex else 'a stationary point'} of the program over matrices; its multiplier is Z = λ*Σ. "
+        "Functions of P act on its eigenvalues, and φ is the part of Φ without g.",
+        threshold,
+        P_matrix,
+        rest.stationary(threshold),
+        inverse,
+        rest.objective(phi),
+        prime,
+        sp.factor(sp.diff(prime, eigenvalue)),
+        lower,
+        "Φ is convex where the accumulator allows P to be, with eigenvalues from the least value on."
+        if convex
+        else "Whether Φ is convex is not decided.",
+        convex,
+        None,
+        {"P = ψ(ψ⁻¹(P)) for all values that the accumulator allows": True} | rest.verify(prime, inverse, threshold),
     )
 
 

@@ -14,6 +14,7 @@ import sympy as sp
 from theory.averaging import Averages, as_variance
 from theory.calculus import directional, is_zero, opaquely, simplify
 from theory.errors import RuleRefused
+from theory.matrix import divided
 from theory.normal_form import NormalForm
 from theory.symbols import Quantity, T, g, q, quantity, shape_of, w
 
@@ -74,9 +75,9 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
     order = list(form.accumulators)
     still = dict.fromkeys(order, sp.S.Zero)
     return Flow(
-        w_stable=-form.gamma * w - g / form.P,
-        w_X=-T / (2 * form.P),
-        w_average=-form.gamma * w - (g + q / 2) / form.P,
+        w_stable=-form.gamma * w - divided(g, form.P),
+        w_X=-divided(T / 2, form.P),
+        w_average=-form.gamma * w - divided(g + q / 2, form.P),
         a_stable={a: moving[a] if a in moving else clock_rate(form, a) for a in order},
         a_X=still | {a: collect(e) for a, e in zip(names, oscillating, strict=True)},
         a_cross=still | {a: collect(e) for a, e in zip(names, cross, strict=True)},

@@ -14,6 +14,7 @@ import sympy as sp
 from theory.calculus import directional, is_linear, is_zero, rationally, simplify
 from theory.clock import advanced, clocks_of, undone
 from theory.errors import RuleRefused
+from theory.matrix import common_matrix
 from theory.rule import MatrixSign, Update
 from theory.symbols import Quantity, Reduction, Shape, g, quantity, shape_of, w, z
 from theory.unit_gain import to_unit_gain
@@ -85,7 +86,7 @@ class NormalForm:
 
     @property
     def shape(self) -> Shape:
-        """Shape of the preconditioner: scalar, per block, or per parameter (diagonal)."""
+        """Shape of the preconditioner: scalar, per block, per parameter (diagonal), or a matrix."""
         return shape_of(self.P)
 
     def at_gain(self, at: int) -> dict[Quantity, sp.Expr]:
@@ -115,7 +116,7 @@ def to_normal_form(update: Update) -> NormalForm:
     gains = _gains(update, filters, composed)
     step = _step_in_new_states(update, filters)
     gamma = _decay(update, step)
-    drive = step + gamma * w
+    M, drive = common_matrix(step + gamma * w)
     dc, transfer = _transfer(update, drive, filters, gains)
     rename = {update.new(n): update.old(n) for n in accumulators}
     outputs = {update.old(n): update.new(n) for n in filters}
@@ -130,7 +131,7 @@ def to_normal_form(update: Update) -> NormalForm:
         accumulators={update.old(n): _accumulator_map(update, n, accumulators) for n in accumulators},
         filters={update.old(n): _in_updated(update, composed[n], filters).subs(rename) for n in filters},
         outputs=outputs,
-        P=finished(1 / dc),
+        P=finished(M / dc),
         gamma=finished(simplify(gamma)),
         drive=unit_drive.xreplace(held),
         transfer=finished(transfer),
@@ -138,7 +139,7 @@ def to_normal_form(update: Update) -> NormalForm:
         scales={update.old(n): c.subs(rename) for n, c in scales.items()},
         clocks=tuple(update.old(n) for n in clocks_of(update)),
         held=held,
-        held_P=(1 / dc).subs(rename),
+        held_P=(M / dc).subs(rename),
         held_transfer=transfer.subs(rename),
         held_drive=unit_drive,
     )

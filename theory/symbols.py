@@ -18,6 +18,7 @@ class Shape(enum.IntEnum):
     SCALAR = 0  # one number
     BLOCK = 1  # one number per parameter tensor
     PARAMETER = 2  # one number per parameter
+    MATRIX = 3  # one number per pair of parameters
 
 
 class Quantity(sp.Symbol):
@@ -47,7 +48,19 @@ class ParameterQuantity(Quantity):
     shape = Shape.PARAMETER
 
 
-_CLASSES = {Shape.SCALAR: ScalarQuantity, Shape.BLOCK: BlockQuantity, Shape.PARAMETER: ParameterQuantity}
+class MatrixQuantity(Quantity):
+    """The generic entry of a symmetric matrix in R^(n×n); linear expressions in it are expressions of the matrix."""
+
+    __slots__ = ()
+    shape = Shape.MATRIX
+
+
+_CLASSES = {
+    Shape.SCALAR: ScalarQuantity,
+    Shape.BLOCK: BlockQuantity,
+    Shape.PARAMETER: ParameterQuantity,
+    Shape.MATRIX: MatrixQuantity,
+}
 
 
 def quantity(code: str, shape: Shape, **assumptions: bool) -> Quantity:
@@ -56,18 +69,22 @@ def quantity(code: str, shape: Shape, **assumptions: bool) -> Quantity:
 
 
 def shape_of(expr: sp.Expr) -> Shape:
-    """Shape of an expression: the largest of its parts, where a reduction counts by its result."""
+    """Shape of an expression: the largest of its parts, where a node counts by its result."""
     if isinstance(expr, Quantity):
         return expr.shape
-    if isinstance(expr, Reduction):
+    if isinstance(expr, Node):
         return type(expr).shape
     return max((shape_of(a) for a in expr.args), default=Shape.SCALAR)
 
 
-class Reduction(sp.Function):
-    """A sum over coordinates, linear in its argument; factors of at most the result's shape are pulled out."""
+class Node(sp.Function):
+    """What mixes coordinates, with the shape of its result."""
 
     shape = Shape.SCALAR
+
+
+class Reduction(Node):
+    """A sum over coordinates, linear in its argument; factors of at most the result's shape are pulled out."""
 
     @classmethod
     def eval(cls, arg: sp.Expr) -> sp.Expr | None:
@@ -147,6 +164,8 @@ CATALOGUE: dict[str, Entry] = {
     "q": Entry("q", "∇⟨H,Σ⟩, the gradient of curvature weighted by the oscillation"),
     "Sigma": Entry(r"\Sigma", "diag Σ, the variance of the oscillation per coordinate"),
     "HSH": Entry(r"(H\Sigma H)", "diag HΣH, the variance of the gradient's oscillation per coordinate"),
+    "HSigmaH": Entry(r"H\Sigma H", "covariance of the gradient's oscillation"),
+    "SigmaMatrix": Entry(r"\Sigma", "covariance of the oscillation about the averaged iterate"),
     "wdot": Entry(r"\dot w", "velocity of the flow"),
     "Pdot": Entry(r"\dot P", "rate of change of the preconditioner"),
     "u": Entry("u", "critical mode, uᵀPu = 1"),
@@ -165,6 +184,7 @@ CATALOGUE: dict[str, Entry] = {
     "weight_decay": Entry(r"\mathrm{wd}", "weight decay"),
     "gamma": Entry(r"\gamma", "decoupled decay per step"),
     "nu": Entry(r"\nu", "second-moment accumulator"),
+    "V": Entry("V", "second-moment matrix, symmetric and positive semidefinite"),
     "m": Entry("m", "momentum"),
     "t": Entry("t", "step counter"),
     "mu_product": Entry(r"\Pi", "product of the momentum's weights so far"),
@@ -203,6 +223,7 @@ w, g, y, y2, q, u, v, T, gradS, wdot, Pdot = map(
 )
 HSH, Sigma = _vector("HSH", nonnegative=True), _vector("Sigma", nonnegative=True)
 P_diagonal = _vector("P", positive=True)
+HSH_matrix, Sigma_matrix, P_matrix = (quantity(c, Shape.MATRIX) for c in ("HSigmaH", "SigmaMatrix", "P"))
 X, S, sigma2, h, lam = (
     _scalar(c, **a)
     for c, a in (

@@ -14,7 +14,7 @@ import sympy as sp
 from theory.calculus import is_zero
 from theory.clock import advanced, clocks_of
 from theory.rule import Update
-from theory.symbols import Quantity, Reduction, g
+from theory.symbols import Quantity, Reduction, Shape, g
 
 Scales = dict[str, sp.Expr]
 
@@ -35,6 +35,8 @@ def to_unit_gain(update: Update) -> tuple[Update, Scales]:
 def _gain(update: Update, name: str) -> sp.Expr | None:
     """The gain c(t) under which w reads the state, if c·(its next value) has unit gain: c_t(β/c_{t−1} + 1 − β) = 1."""
     written = {e.state: e.expr for e in update.equations}
+    if update.states[name].shape is Shape.MATRIX:
+        return None  # a matrix is no filter of the gradient
     if any(r.has(update.new(name)) for r in written["w"].atoms(Reduction)):
         return None  # what is read through a reduction is no filter of its own coordinate
     factors = _timed_factors(update, sp.diff(written["w"], update.new(name)))

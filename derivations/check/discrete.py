@@ -16,6 +16,7 @@ import sympy as sp
 from derivations.check.numbers import Array, Layout
 from theory.clock import undone
 from theory.rule import Update
+from theory.symbols import Shape
 from theory.symbols import g as g_symbol
 from theory.symbols import w as w_symbol
 
@@ -32,7 +33,10 @@ class DiscreteOptimizer:
 
     def initial(self) -> States:
         """All states before the first step."""
-        return {n: self.layout.vector(s.initial) for n, s in self.update.states.items()}
+        vector, eye = self.layout.vector, np.eye(self.layout.n)
+        return {
+            n: s.initial * eye if s.shape is Shape.MATRIX else vector(s.initial) for n, s in self.update.states.items()
+        }
 
     def step(self, w: Array, g: Array, states: States, held: Mapping[str, Array] | None = None) -> tuple[Array, States]:
         """One step, in the order of the rule's own assignments.

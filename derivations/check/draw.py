@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from derivations.check.numbers import Array
 from derivations.check.subject import Subject
 from theory.rule import Hyper, State
+from theory.symbols import Shape
 
 # For half-lines: sizes at which an offset matters against gradients of order one, and at which it does not.
 SIZES = (1.0, 0.5, 0.1, 0.01, 0.001, 1e-8, 0.05, 0.3, 0.7, 2.0, 1.3)
@@ -69,6 +70,8 @@ def states(subject: Subject, *, first: int = 1) -> st.SearchStrategy[dict[str, A
 def _state(state: State, n: int, first: int) -> st.SearchStrategy[Any]:
     if state.counter:
         return st.integers(first, 60).map(float)
+    if state.shape is Shape.MATRIX:
+        return _squares(n)
     if state.domain is not None and not math.isinf(float(state.domain.upper)):
         lower, upper = float(state.domain.lower), float(state.domain.upper)
         entries = st.lists(st.integers(1, 19), min_size=n, max_size=n)
@@ -76,6 +79,25 @@ def _state(state: State, n: int, first: int) -> st.SearchStrategy[Any]:
     if state.nonnegative:
         return st.lists(st.integers(1, 32), min_size=n, max_size=n).map(lambda x: np.array(x) / 8)
     return vectors(n)
+
+
+def _squares(n: int) -> st.SearchStrategy[Array]:
+    """A positive definite matrix with eigenvalues from 1/8 up."""
+    entries = st.lists(st.integers(-8, 8), min_size=n * n, max_size=n * n)
+    return entries.map(lambda x: _square(np.array(x).reshape(n, n) / 8))
+
+
+def _square(M: Array) -> Array:
+    return np.asarray(M @ M.T + np.eye(len(M)) / 8)
+
+
+def shifts(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
+    """A direction for each accumulator: a vector, or a symmetric matrix."""
+    n, states = subject.layout.n, subject.update.states
+    square = vectors(n * n).map(lambda x: (x.reshape(n, n) + x.reshape(n, n).T) / 2)
+    return st.fixed_dictionaries({
+        a: square if states[a].shape is Shape.MATRIX else vectors(n) for a in subject.accumulators
+    })
 
 
 def bases(n: int) -> st.SearchStrategy[Array]:

@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from derivations.check.numbers import Array
-from derivations.check.rates import moved
+from derivations.check.rates import implicit, moved
 from derivations.check.subject import CODE, Subject
 from theory.symbols import Quantity, Shape, shape_of, z
 
@@ -106,14 +106,11 @@ class Case:
 
     def _implicit(self) -> list[Typed]:
         """The solution x of (1 − h ∂ȧ/∂a)x = d per coordinate."""
-        names, J, layout = self.subject.accumulators, self.subject.d.flow.jacobian, self.subject.layout
+        names = self.subject.accumulators
         if not names:
             return []
-        size = range(len(names))
-        entries = np.moveaxis(np.array([[layout.evaluate(J[i, j], self.point) for j in size] for i in size]), -1, 0)
-        right = np.array([self.shifts[n] for n in names]).T
-        solved = np.linalg.solve(np.eye(len(names)) - LENGTH * entries, right[..., None])[..., 0]
-        return [Typed(solved[:, k], self.subject.update.states[n].shape) for k, n in enumerate(names)]
+        solved = implicit(self.subject, self.point, {n: self.shifts[n] for n in names}, LENGTH)
+        return [Typed(solved[n], self.subject.update.states[n].shape) for n in names]
 
     def _unit_filters(self) -> list[Typed]:
         frozen = self.subject.frozen(self.sample["hyper"], self.states)

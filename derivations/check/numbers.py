@@ -1,7 +1,8 @@
 """Numbers for symbolic expressions, without the emitted code: every quantity is a vector with one entry per parameter.
 
 A scalar is a constant vector and a per-tensor state is constant on the tensor's coordinates, so that SymPy's own translation
-to NumPy needs no shapes; `Total` and `BlockTotal` are sums that are spread again.
+to NumPy needs no shapes; `Total` and `BlockTotal` are sums that are spread again. Matrices are (n, n), and numbers that scale them
+constant vectors.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
 import sympy as sp
 
-from theory.symbols import Shape
+from theory.symbols import Quantity, Shape, shape_of
 
 Array = npt.NDArray[np.float64]
 TINY = 1e-300
@@ -55,7 +57,9 @@ class Layout:
         return spread
 
     def shaped(self, x: Any, shape: Shape) -> Array:
-        """A vector made constant where a state of this shape is, by its first entry there."""
+        """A vector made constant where a state of this shape is, by its first entry there; a matrix as it is."""
+        if shape is Shape.MATRIX:
+            return np.asarray(x, dtype=float)
         x = self.vector(x)
         first = np.unique(self.owner, return_index=True)[1]
         per_block: Array = x[first][self.owner]
@@ -63,7 +67,9 @@ class Layout:
         return table[shape]
 
     def reduced(self, x: Array, shape: Shape) -> Array:
-        """The distinct numbers of a vector of this shape."""
+        """The distinct numbers of a vector of this shape, or a matrix."""
+        if shape is Shape.MATRIX:
+            return x
         first = np.unique(self.owner, return_index=True)[1]
         distinct = {Shape.SCALAR: x[:1], Shape.BLOCK: x[first], Shape.PARAMETER: x}
         return distinct[shape]
@@ -73,10 +79,10 @@ class Layout:
 
         Args:
             expr: in symbols that all have values.
-            values: number or vector for each symbol.
+            values: number, vector or matrix for each symbol.
 
         Returns:
-            One entry per parameter; not finite where the expression is not.
+            One entry per parameter, or per pair of them for a matrix; not finite where the expression is not.
         """
         expr = sp.sympify(expr)
         symbols = tuple(sorted(expr.free_symbols, key=str))
@@ -84,7 +90,15 @@ class Layout:
         limits = {e.args[0]: TINY for e in expr.atoms(sp.log) if e.args[0] in values and np.all(values[e.args[0]] == 0)}
         values = dict(values) | limits
         with np.errstate(all="ignore"):
-            return self.vector(_compiled(expr, symbols, self)(*(self.vector(values[s]) for s in symbols)))
+            function, matrix = _compiled(expr, symbols, self)
+            result = function(*(self._spread(s, values[s]) for s in symbols))
+        return self._matrix(result) if matrix else self.vector(result)
+
+    def _spread(self, s: sp.Symbol, value: Any) -> Array:
+        return self._matrix(value) if isinstance(s, Quantity) and s.shape is Shape.MATRIX else self.vector(value)
+
+    def _matrix(self, x: Any) -> Array:
+        return np.array(np.broadcast_to(np.asarray(x, dtype=float), (self.n, self.n)))
 
     def number(self, expr: sp.Expr, values: Values) -> float:
         """A scalar expression at numbers."""
@@ -92,7 +106,46 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def _compiled(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], layout: Layout) -> Callable[..., Any]:
-    operations = {"Total": layout.total, "BlockTotal": layout.block_total}
+def _compiled(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], layout: Layout) -> tuple[Callable[..., Any], bool]:
+    """The expression as a function of its symbols, and whether its value is a matrix."""
+    operations = {"Total": layout.total, "BlockTotal": layout.block_total, "Eye": lambda: np.eye(layout.n)} | _MATRICES
     function: Callable[..., Any] = sp.lambdify(symbols, expr, modules=[operations, "numpy"])
-    return function
+    return function, shape_of(expr) is Shape.MATRIX
+
+
+def times(P: Array, x: Array) -> Array:
+    """Px, for a diagonal (n,) or a matrix (n, n), of a vector or of columns."""
+    return np.asarray(P @ x if P.ndim == 2 else (P * x.T).T)
+
+
+def divided(x: Array, P: Array) -> Array:
+    """P⁻¹x, likewise."""
+    return np.asarray(np.linalg.solve(P, x) if P.ndim == 2 else (x.T / P).T)
+
+
+def as_matrix(P: Array) -> Array:
+    """P as a matrix (n, n)."""
+    return P if P.ndim == 2 else np.diag(P)
+
+
+def root(P: Array) -> Array:
+    """P^½ as a matrix (n, n)."""
+    if P.ndim == 1:
+        return np.diag(np.sqrt(P))
+    values, Q = np.linalg.eigh(P)
+    return np.asarray((Q * np.sqrt(values.clip(min=0))) @ Q.T)
+
+
+def _rate_of_root(V: Array, D: Array) -> Array:
+    S = root(V)
+    return np.asarray(scipy.linalg.solve_sylvester(S, S, D))
+
+
+_MATRICES: dict[str, Callable[..., Any]] = {
+    "Outer": lambda a, b: (np.outer(a, b) + np.outer(b, a)) / 2,
+    "MatrixSqrt": root,
+    "SqrtRate": _rate_of_root,
+    "Apply": lambda M, x: M @ x,
+    "Solve": np.linalg.solve,
+    "Congruence": lambda M, N: M @ N @ M,
+}

@@ -21,6 +21,7 @@ from numerics.boundary import to_numpy, to_tensor
 from numerics.derivatives import LocalDerivatives
 from numerics.eigen import Modes, spectral_cut
 from numerics.lowered import States
+from numerics.matrix import times
 from numerics.processes.filters import make_filter
 from numerics.processes.process import (
     Context,
@@ -214,7 +215,7 @@ class AveragedFlow:
         if not o.X.numel():
             return [0.0] * len(a)
         return [
-            torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0
+            torch.einsum("kl...,kl->...", r, o.X) if isinstance(r, Tensor) else 0.0
             for r in self._rate_per_pair(a, means, o.y, o.T)
         ]
 
@@ -250,8 +251,7 @@ class AveragedFlow:
             return Oscillation.none(self.w), {"sdcp_status": 0.0}
         f, g = self.context.rule.f, local.grad
         # HU = λ*PU on the critical modes (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U.
-        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * (P * U.T).T)
-        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
+        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * times(P, U))
         flat = T.reshape(k * k, -1)
         force = f.velocity_X(a, self._pull(T))
         per_X = propagator.displace(through * force, force).reshape(k * k, -1)
@@ -261,12 +261,10 @@ class AveragedFlow:
         def margin_of(rates: Any) -> Tensor:
             """λ*UᵀDP[change]U for rates of the accumulators over the next update."""
             change = f.implicit(ahead, *means, rates, h)
-            return threshold * self._margin(
-                pairs, f.preconditioner_rate(ahead, [h * tensor_like(c, g) for c in change])
-            )
+            return threshold * self._margin(U, f.preconditioner_rate(ahead, [h * tensor_like(c, g) for c in change]))
 
         # Clocks move P and λ* at once and by a known amount; UᵀPU = I.
-        clocked = threshold * self._margin(pairs, (self.context.preconditioner(ahead) - P).reshape(-1)).reshape(k, k)
+        clocked = threshold * self._margin(U, (self.context.preconditioner(ahead) - P).reshape(-1)).reshape(k, k)
         clocked = clocked + (float(f.threshold(ahead)) - threshold) * torch.eye(k, dtype=g.dtype, device=g.device)
         margin = torch.diag(_relaxed(threshold - modes.values[:k], threshold))
         A = margin - (flat @ smooth).reshape(k, k)
@@ -294,10 +292,14 @@ class AveragedFlow:
         turn = math.sqrt(2 * alpha / float(X.diagonal().sum()) * float(f.modulation_rate(a)))
         return {"modulation": (float(f.modulation_delay(a)) + share * float(f.lag(a))) * turn}
 
-    def _margin(self, pairs: Tensor, P_rate: Any) -> Tensor:
+    def _margin(self, U: Tensor, P_rate: Any) -> Tensor:
         """uᵢᵀ Ṗ uⱼ for all pairs (rows) and all given rates (columns)."""
+        k = U.shape[1]
         if not isinstance(P_rate, Tensor):
-            return pairs.new_zeros(len(pairs), 1)
+            return U.new_zeros(k * k, 1)
+        if self.context.rule.matrix:
+            return (U.T @ P_rate.reshape(-1, len(U), len(U)) @ U).reshape(-1, k * k).T
+        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
         vectors = P_rate.reshape(-1, P_rate.shape[-1])
         if vectors.shape[-1] == len(self.context.rule.blocks) != pairs.shape[-1]:
             vectors = torch.repeat_interleave(
@@ -325,7 +327,7 @@ class AveragedFlow:
             active = D.flip(0) > 1e-12 * D.abs().max() if len(D) else D > 0
             row |= {"variances": D.flip(0)[active], "critical": int(active.sum()), "candidates": len(D)}
             if self.displacement is not None and len(D):
-                along = ((P * (now.U @ Q.flip(1)).T) @ self.displacement) ** 2
+                along = (times(P, now.U @ Q.flip(1)).T @ self.displacement) ** 2
                 row["displacement_squares"] = along[active]
         return row
 
@@ -334,6 +336,8 @@ class AveragedFlow:
         trace = float(now.X.diagonal().sum())
         if not trace or not self.context.rule.accumulators:
             return {}
+        if self.context.rule.matrix:
+            return self._matrix_ripple(a, g, now, trace)
         f, variance = self.context.rule.f, torch.einsum("nk,nl,kl->n", now.y, now.y, now.X).clamp_min(0)
         weight = P * torch.einsum("nk,nl,kl->n", now.U, now.U, now.X) / trace
         step = g.square() / P
@@ -342,6 +346,17 @@ class AveragedFlow:
         return {
             "ripple_threshold": float((weight * torch.nan_to_num(shift)).sum()),
             "ripple_drift": float((step * torch.nan_to_num(drift))[finite].sum() / step[finite].sum()),
+        }
+
+    def _matrix_ripple(self, a: States, g: Tensor, now: Oscillation, trace: float) -> Row:
+        """The same shares where the ripple of P turns vectors: ⟨u, lost by y⟩/⟨u, y⟩ weighed by X, and along P⁻¹g."""
+        f, y = self.context.rule.f, now.y.T
+        lost = (now.U.T @ f.ripple_threshold(a, g, y).T) / float(f.threshold(a))
+        drift = torch.einsum("kln,kl->n", f.ripple_drift(a, g, y[:, None], y[None]), now.X)
+        step = f.velocity(a, torch.zeros_like(g), g)
+        return {
+            "ripple_threshold": float((lost * now.X).sum()) / trace,
+            "ripple_drift": float((step @ drift) / (step @ g)),
         }
 
     def finals(self) -> Row:

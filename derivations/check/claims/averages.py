@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import sympy as sp
 from hypothesis import strategies as st
 
@@ -59,7 +60,8 @@ def _derived(subject: Subject, sample: Sample, values: dict[sp.Symbol, Any], a: 
         return layout.evaluate(averages.oscillation[a], values | {CODE["y"]: y, CODE["y2"]: y2})
 
     second = pair_sum(X, sample["y"], pair) + layout.evaluate(averages.cross[a], values)
-    return layout.evaluate(averages.mean[a], values) + size**2 * layout.vector(second)
+    mean: Array = layout.evaluate(averages.mean[a], values)
+    return np.asarray(mean + size**2 * second)
 
 
 CLAIM = Claim(

@@ -7,7 +7,7 @@ import sympy as sp
 
 from derivations.check.claim import Claim, Evidence, Sample, agree
 from derivations.check.oscillations import average_update, oscillations
-from derivations.check.rates import accumulator_rates, jacobian
+from derivations.check.rates import accumulator_rates, implicit
 from derivations.check.subject import Subject
 
 
@@ -18,12 +18,11 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     ahead = subject.ahead(sample["hyper"], before)
     point = subject.point(sample["hyper"], ahead, g=g)
     rates = accumulator_rates(subject, point, C @ C.T, sample["y"])
-    rate = np.array([rates[n] for n in subject.accumulators]).T
-    change = np.linalg.solve(np.eye(rate.shape[1]) - jacobian(subject, point), rate[..., None])[..., 0]
+    change = implicit(subject, point, rates)
     errors = []
-    for k, n in enumerate(subject.accumulators):
+    for n in subject.accumulators:
         scale = float(np.abs(before[n]).max())
-        moved = ahead[n] if n in subject.clocks else before[n] + change[:, k]
+        moved = ahead[n] if n in subject.clocks else before[n] + change[n]
         errors.append(agree(f"{n} after one step of length 1", moved, after[n], scale=scale))
     return Evidence(max(errors))
 
