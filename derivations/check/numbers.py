@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import sympy as sp
 
-from theory.symbols import Shape
+from theory.symbols import Shape, quantity
 
 Array = npt.NDArray[np.float64]
 TINY = 1e-300
@@ -28,7 +29,7 @@ class Layout:
 
     blocks: tuple[int, ...] = (2, 1)
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Number of parameters."""
         return sum(self.blocks)
@@ -41,7 +42,8 @@ class Layout:
 
     def vector(self, x: Any) -> Array:
         """One entry per parameter."""
-        spread: Array = np.array(np.broadcast_to(np.asarray(x, dtype=float), (self.n,)))
+        spread: Array = np.empty(self.n)
+        spread[...] = x
         return spread
 
     def total(self, x: Any) -> Array:
@@ -78,21 +80,34 @@ class Layout:
         Returns:
             One entry per parameter; not finite where the expression is not.
         """
-        expr = sp.sympify(expr)
-        symbols = tuple(sorted(expr.free_symbols, key=str))
+        compiled = _compiled(sp.sympify(expr), self)
         # βᵗ log β has the limit 0 at β = 0, where its factors are 0 and −∞.
-        limits = {e.args[0]: TINY for e in expr.atoms(sp.log) if e.args[0] in values and np.all(values[e.args[0]] == 0)}
-        values = dict(values) | limits
+        limits = {s: TINY for s in compiled.logarithms if s in values and np.all(values[s] == 0)}
+        values = dict(values) | limits if limits else values
         with np.errstate(all="ignore"):
-            return self.vector(_compiled(expr, symbols, self)(*(self.vector(values[s]) for s in symbols)))
+            return self.vector(compiled.function(*(self.vector(values[s]) for s in compiled.symbols)))
 
     def number(self, expr: sp.Expr, values: Values) -> float:
         """A scalar expression at numbers."""
         return float(self.evaluate(expr, values)[0])
 
 
+class _Compiled(NamedTuple):
+    """A function of values of these symbols, and what stands in a logarithm by itself."""
+
+    function: Callable[..., Any]
+    symbols: tuple[sp.Symbol, ...]
+    logarithms: frozenset[sp.Expr]
+
+
 @lru_cache(maxsize=4096)
-def _compiled(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], layout: Layout) -> Callable[..., Any]:
+def _compiled(expr: sp.Expr, layout: Layout) -> _Compiled:
+    symbols = tuple(sorted(expr.free_symbols, key=str))
     operations = {"Total": layout.total, "BlockTotal": layout.block_total}
-    function: Callable[..., Any] = sp.lambdify(symbols, expr, modules=[operations, "numpy"])
-    return function
+    function: Callable[..., Any] = sp.lambdify(symbols, expr, modules=[operations, "numpy"], cse=_shared)
+    return _Compiled(function, symbols, frozenset(e.args[0] for e in expr.atoms(sp.log)))
+
+
+def _shared(expr: Any) -> Any:
+    """Common subexpressions by name, each a vector, so that no sum over parameters takes one for a factor."""
+    return sp.cse(expr, symbols=(quantity(f"shared{k}", Shape.PARAMETER) for k in count()), list=False)
