@@ -65,7 +65,7 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
     memory = sp.factor(J.det()) if names else sp.S.One
     if is_zero(memory):
         raise RuleRefused(
-            f"the rule {form.update.rule.name!r} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist, and P would swing with the gradient at every step; give the accumulator a decay."
+            f"{_place_without_memory(form, names, J)} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist, and P would swing with the gradient at every step; give the accumulator a decay."
         )
     inverse = J.inv().applyfunc(simplify) if names else J
     stable = inverse * sp.Matrix([sp.expand(averages.mean[a] - a) for a in names]) if names else []
@@ -103,6 +103,12 @@ def clock_rate(form: NormalForm, clock: Quantity) -> sp.Expr:
 def collect(expr: sp.Expr) -> sp.Expr:
     """Common factors outside, as a paper would print a relaxation."""
     return opaquely(sp.factor, expr)
+
+
+def _place_without_memory(form: NormalForm, names: list[Quantity], J: sp.Matrix) -> str:
+    """Rule, and the line of the accumulator whose next value does not depend on its old one, if it is one."""
+    forgetful = [str(a) for k, a in enumerate(names) if J[k, k] == 0]
+    return form.update.place(forgetful[0]) if forgetful else f"the rule {form.update.rule.name!r}"
 
 
 def local_derivative(expr: sp.Expr, a: Quantity, rule: str) -> sp.Expr:

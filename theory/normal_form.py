@@ -195,7 +195,7 @@ def classify(update: Update) -> tuple[list[str], list[str]]:
     composed = _compose(update)
     culprit = next(n for n in update.states if not _fits(update, composed, n, ()))
     raise RuleRefused(
-        f"the rule {update.rule.name!r} is not in normal form: the next value of {culprit}, {composed[culprit]}, is neither linear in "
+        f"{update.place(culprit)} is not in normal form: the next value of {culprit}, {composed[culprit]}, is neither linear in "
         "(filter states, g) nor free of a first derivative in them at 0, so it is neither a filter nor an accumulator."
     )
 
@@ -247,7 +247,7 @@ def _compose(update: Update, filters: Iterable[str] | None = None) -> dict[str, 
     for name, expr in composed.items():
         if w in expr.free_symbols:
             raise RuleRefused(
-                f"the rule {update.rule.name!r} lets {name} depend on w: states may depend on states and the gradient only."
+                f"{update.place(name)} lets {name} depend on w: states may depend on states and the gradient only."
             )
     return composed
 
@@ -316,7 +316,7 @@ def _step_in_new_states(update: Update, filters: list[str]) -> sp.Expr:
     for name in update.states:
         if name not in filters and step.has(update.old(name)):
             raise RuleRefused(
-                f"the rule {update.rule.name!r} uses the old value of {name} in the step of w: assign s.{name} first, "
+                f"{update.place('w')} uses the old value of {name} in the step of w: assign s.{name} first, "
                 "since the preconditioner must be a function of the updated accumulators."
             )
     return step
@@ -326,7 +326,7 @@ def _decay(update: Update, step: sp.Expr) -> sp.Expr:
     gamma = simplify(-sp.diff(step, w))
     if w in gamma.free_symbols or shape_of(gamma) > Shape.SCALAR or g in gamma.free_symbols:
         raise RuleRefused(
-            f"the rule {update.rule.name!r} is not in normal form: w enters its own step through {-gamma}, which must be one number −γ for all coordinates."
+            f"{update.place('w')} is not in normal form: w enters its own step through {-gamma}, which must be one number −γ for all coordinates."
         )
     return gamma
 
@@ -352,12 +352,12 @@ def _transfer(update: Update, drive: sp.Expr, filters: list[str], gains: dict[st
     probes = [_ALONG_G, *(quantity(f"d{s.name}", s.shape) for s in moved[1:])]
     if not is_linear(drive, moved, probes):
         raise RuleRefused(
-            f"the rule {update.rule.name!r} is not in normal form: the step {simplify(drive)} is not linear in the gradient and the filter states"
+            f"{update.place('w')} is not in normal form: the step {simplify(drive)} is not linear in the gradient and the filter states"
             f"{_why_nonlinear(drive, moved)}."
         )
     if drive.atoms(sp.Function) and any(g in f.free_symbols for f in drive.atoms(sp.Function)):
         raise RuleRefused(
-            f"the rule {update.rule.name!r} is not in normal form: one coordinate's step reads a reduction of the gradient, {drive}."
+            f"{update.place('w')} is not in normal form: one coordinate's step reads a reduction of the gradient, {drive}."
         )
     signal = {g: 1} | {update.new(n): gains[n] for n in filters} | {update.old(n): gains[n] / z for n in filters}
     spectrum = -drive.xreplace(signal)

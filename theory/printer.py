@@ -5,6 +5,9 @@ A vector is printed by its generic coordinate, g_i; inside a sum over coordinate
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
@@ -21,6 +24,12 @@ class _Printer(LatexPrinter):
     def __init__(self, index: str = "i") -> None:
         super().__init__({"parenthesize_super": True})
         self.index = index
+
+    def _print(self, expr: Any, **kwargs: Any) -> str:
+        """Return what SymPy prints; a part that documents repeat is printed once."""
+        if kwargs or not isinstance(expr, sp.Basic):
+            return str(super()._print(expr, **kwargs))
+        return _printed(expr, self.index)
 
     def _block(self) -> str:
         return "b" if self.index == "i" else f"b({self.index})"
@@ -109,6 +118,11 @@ class _Printer(LatexPrinter):
         return "".join([terms[0], *(f" - {t[1:].strip()}" if t.startswith("-") else f" + {t}" for t in terms[1:])])
 
 
+@lru_cache(maxsize=65536)
+def _printed(expr: sp.Basic, index: str) -> str:
+    return str(LatexPrinter._print(_Printer(index), expr))
+
+
 def _name(s: Quantity) -> str:
     """LaTeX of a symbol's name; a word that is no Greek letter stands upright, lest it looks like a product."""
     latex = latex_name(s.name)
@@ -136,11 +150,13 @@ def _powered(printed: str, exp: str | None) -> str:
     return f"{printed}^{{{exp}}}" if atomic else rf"\left({printed}\right)^{{{exp}}}"
 
 
+@lru_cache(maxsize=16384, typed=True)
 def to_latex(expr: sp.Expr) -> str:
     """Return the LaTeX of an expression, in the names of the catalogue."""
     return str(_Printer().doprint(signs_inside(sp.sympify(expr))))
 
 
+@lru_cache(maxsize=65536)
 def signs_inside(expr: sp.Expr) -> sp.Expr:
     """Return the expression with −(β₂ − 1)x written (1 − β₂)x, everywhere."""
     if isinstance(expr, Node) or not expr.args:

@@ -46,7 +46,7 @@ def ripple(form: NormalForm, averages: Averages) -> Ripple:
     at_flip = rationally(sp.factor, form.held_transfer.subs(z, -1)).xreplace(form.held)
     if form.shape is Shape.MATRIX:
         return Ripple(collect(_lost(form, averages, g) / at_flip), collect(_lost(form, averages, y2) * at_flip))
-    slope, curvature = sp.S.Zero, sp.S.Zero
+    slope, swing = sp.S.Zero, sp.S.Zero
 
     def flip(size: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
         return {g: size} | {m: gain * size for m, gain in form.at_gain(-1).items()}
@@ -55,10 +55,11 @@ def ripple(form: NormalForm, averages: Averages) -> Ripple:
         if not form.P.has(a) or not f.has(g):
             continue
         memory = 1 + local_derivative(f, a, form.update.rule.name)
-        first, second = (directional(f, flip(d), order).xreplace(averages.settle) for d, order in ((g, 1), (y, 2)))
+        first = directional(f, flip(g)).xreplace(averages.settle)
         slope += directional(form.P, {a: first / memory}) / form.P
-        curvature += directional(form.P, {a: second / memory}) / form.P
-    return Ripple(collect(slope / at_flip), collect(curvature * at_flip))
+        # δP against the gradient's own swing: quadratic in it, as in the mean gradient where y = g.
+        swing += directional(form.P, {a: first.xreplace({g: y}) / memory}) / form.P
+    return Ripple(collect(slope / at_flip), collect(swing * at_flip))
 
 
 def _lost(form: NormalForm, averages: Averages, gradient: sp.Expr) -> sp.Expr:

@@ -66,6 +66,8 @@ class Interval:
         return cls(sp.sympify(lower), sp.sympify(upper), opening == "(", closing == ")")
 
     def __contains__(self, value: float) -> bool:
+        if value != value:  # NaN is in no interval
+            return False
         above = value > self.lower if self.lower_open else value >= self.lower
         below = value < self.upper if self.upper_open else value <= self.upper
         return bool(above) and bool(below)
@@ -231,6 +233,11 @@ class Update:
         """Symbol of a state after the step."""
         return self.states[name].symbol(f"{name}_next")
 
+    def place(self, name: str) -> str:
+        """Rule and line of the assignment to a state or to w, for a message."""
+        line = next((e.line for e in self.equations if e.state == name), 0)
+        return f"the rule {self.rule.name!r}" + (f", line {line}," if line else "")
+
 
 class _Recorder:
     """What the user's function sees as ``s``: reads give symbols, assignments are recorded in order."""
@@ -273,6 +280,7 @@ class _Recorder:
                 f"{place} assigns s.{name} twice in one step: use a local variable for the intermediate value."
             )
         expr = _as_expression(value, place, name)
+        self._refuse_foreign(expr, place, name)
         shape = Shape.PARAMETER if name == "w" else self._rule.states[name].shape
         if shape_of(expr) > shape:
             raise RuleRefused(
@@ -285,6 +293,22 @@ class _Recorder:
         self._equations[name] = Equation(name, expr, _caller_line(2))
         if name != "w":
             self._values[name] = self._rule.states[name].symbol(f"{name}_next")
+
+    def _refuse_foreign(self, expr: sp.Expr, place: str, name: str) -> None:
+        """Refuse what is no number, and symbols that are neither declared nor recorded.
+
+        Raises:
+            RuleRefused: If there is such a thing in the assigned expression.
+        """
+        if expr.has(sp.nan, sp.zoo, sp.oo, -sp.oo):
+            raise RuleRefused(f"{place} assigns {expr} to s.{name}, which is no number: look for a division by zero.")
+        known = {s for v in self._values.values() if isinstance(v, sp.Basic) for s in v.free_symbols}
+        known |= {p.symbol(n) for n, p in self._rule.states.items()}
+        foreign = sorted(str(s) for s in expr.free_symbols - known)
+        if foreign:
+            raise RuleRefused(
+                f"{place} assigns s.{name} with the symbol {foreign[0]}, which is not declared: declare it with hyper() in @update_rule."
+            )
 
 
 def _as_expression(value: Any, place: str, name: str) -> sp.Expr:
@@ -344,7 +368,14 @@ class UpdateRule:
         recorder = _Recorder(rule, options, schedules)
         try:
             rule.function(recorder)
-        except TypeError as error:
+        except RuleRefused:
+            raise
+        except Exception as error:
+            if "subscriptable" in str(error) or "item assignment" in str(error):
+                raise RuleRefused(
+                    f"{self._failing_line()} picks single entries, but each symbol stands for every coordinate: combine coordinates with "
+                    "total, norm2, mean or their block_ forms, and assign whole states."
+                ) from None
             raise RuleRefused(
                 f"{self._failing_line()} cannot be evaluated on symbols ({error}): branches on values, math.* and numpy functions do not fit; use theory's sqrt, exp, log."
             ) from None

@@ -7,8 +7,10 @@ hyperparameters where their polynomials have positive coefficients, and otherwis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import sympy as sp
 
@@ -85,6 +87,7 @@ def stability(form: NormalForm) -> Stability:
         raise RuleRefused(
             f"the rule {form.update.rule.name!r} has no flip: F(−1) = {at_flip} is not positive, so no period-2 oscillation can arise."
         )
+    _refuse_sign_change(form, at_flip)
     threshold = sp.simplify((2 - form.gamma) / at_flip)
     numerator, denominator = sp.fraction(sp.together(transfer))
     polynomial = sp.Poly(sp.expand((z - 1 + form.gamma) * denominator + lam * numerator), z).as_expr()
@@ -106,6 +109,40 @@ def stability(form: NormalForm) -> Stability:
     if all(c.free_symbols <= {_x} for c in conditions):
         found.certify({})  # no hyperparameter can change the outcome
     return found
+
+
+def _refuse_sign_change(form: NormalForm, at_flip: sp.Expr) -> None:
+    """Refuse a threshold that is positive at some hyperparameters and negative at others.
+
+    Raises:
+        RuleRefused: If F(−1) has both signs on a grid over the domains.
+    """
+    domains = {symbol: form.update.rule.hyper[name] for name, symbol in form.update.hyper.items()}
+    symbols = sorted(at_flip.free_symbols, key=str)
+    if is_positive(at_flip, domains) or not symbols or not set(symbols) <= set(domains):
+        return
+    value = sp.lambdify(symbols, at_flip, "numpy")
+    points = list(product(*(_grid(domains[s]) for s in symbols)))
+    bad = next((p for p in points if value(*p) < 0), None)
+    good = next((p for p in points if value(*p) > 0), None)
+    if bad is None or good is None:
+        return
+    where = [", ".join(f"{s} = {x:g}" for s, x in zip(symbols, p, strict=True)) for p in (good, bad)]
+    raise RuleRefused(
+        f"{form.update.place('w')} has a threshold that changes sign over the hyperparameters' domain: F(−1) = {at_flip} is positive at "
+        f"{where[0]} and negative at {where[1]}; narrow the domains in @update_rule."
+    )
+
+
+def _grid(declared: Hyper) -> list[float]:
+    """Numbers inside a domain, some near its ends."""
+    lower, upper = float(declared.domain.lower), float(declared.domain.upper)
+    if math.isinf(lower) or math.isinf(upper):
+        sizes = (0.01, 0.1, 1.0, 10.0, 100.0)
+        start, sign = (lower, 1) if math.isfinite(lower) else (upper if math.isfinite(upper) else 0.0, -1)
+        both = (1, -1) if math.isinf(lower) and math.isinf(upper) else (sign,)
+        return [start + s * x for s in both for x in sizes]
+    return [lower + (upper - lower) * x for x in (0.01, 0.25, 0.5, 0.75, 0.99)]
 
 
 def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:

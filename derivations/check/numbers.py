@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 import sympy as sp
 
-from theory.symbols import Quantity, Shape, shape_of
+from theory.symbols import Quantity, Shape, quantity, shape_of
 
 Array = npt.NDArray[np.float64]
 TINY = 1e-300
@@ -30,7 +31,7 @@ class Layout:
 
     blocks: tuple[int, ...] = (2, 1)
 
-    @property
+    @cached_property
     def n(self) -> int:
         """Number of parameters."""
         return sum(self.blocks)
@@ -43,7 +44,8 @@ class Layout:
 
     def vector(self, x: Any) -> Array:
         """One entry per parameter."""
-        spread: Array = np.array(np.broadcast_to(np.asarray(x, dtype=float), (self.n,)))
+        spread: Array = np.empty(self.n)
+        spread[...] = x
         return spread
 
     def total(self, x: Any) -> Array:
@@ -84,15 +86,13 @@ class Layout:
         Returns:
             One entry per parameter, or per pair of them for a matrix; not finite where the expression is not.
         """
-        expr = sp.sympify(expr)
-        symbols = tuple(sorted(expr.free_symbols, key=str))
+        compiled = _compiled(sp.sympify(expr), self)
         # βᵗ log β has the limit 0 at β = 0, where its factors are 0 and −∞.
-        limits = {e.args[0]: TINY for e in expr.atoms(sp.log) if e.args[0] in values and np.all(values[e.args[0]] == 0)}
-        values = dict(values) | limits
+        limits = {s: TINY for s in compiled.logarithms if s in values and np.all(values[s] == 0)}
+        values = dict(values) | limits if limits else values
         with np.errstate(all="ignore"):
-            function, matrix = _compiled(expr, symbols, self)
-            result = function(*(self._spread(s, values[s]) for s in symbols))
-        return self._matrix(result) if matrix else self.vector(result)
+            result = compiled.function(*(self._spread(s, values[s]) for s in compiled.symbols))
+        return self._matrix(result) if compiled.matrix else self.vector(result)
 
     def _spread(self, s: sp.Symbol, value: Any) -> Array:
         return self._matrix(value) if isinstance(s, Quantity) and s.shape is Shape.MATRIX else self.vector(value)
@@ -105,12 +105,32 @@ class Layout:
         return float(self.evaluate(expr, values)[0])
 
 
+class _Compiled(NamedTuple):
+    """A function of values of these symbols, what stands in a logarithm by itself, and whether the value is a matrix."""
+
+    function: Callable[..., Any]
+    symbols: tuple[sp.Symbol, ...]
+    logarithms: frozenset[sp.Expr]
+    matrix: bool
+
+
 @lru_cache(maxsize=4096)
-def _compiled(expr: sp.Expr, symbols: tuple[sp.Symbol, ...], layout: Layout) -> tuple[Callable[..., Any], bool]:
-    """The expression as a function of its symbols, and whether its value is a matrix."""
+def _compiled(expr: sp.Expr, layout: Layout) -> _Compiled:
+    symbols = tuple(sorted(expr.free_symbols, key=str))
     operations = {"Total": layout.total, "BlockTotal": layout.block_total, "Eye": lambda: np.eye(layout.n)} | _MATRICES
-    function: Callable[..., Any] = sp.lambdify(symbols, expr, modules=[operations, "numpy"])
-    return function, shape_of(expr) is Shape.MATRIX
+    # A shared part has one shape only where none is a matrix.
+    shared = not any(isinstance(s, Quantity) and s.shape is Shape.MATRIX for s in symbols)
+    function: Callable[..., Any] = sp.lambdify(
+        symbols, expr, modules=[operations, "numpy"], cse=_shared if shared else False
+    )
+    return _Compiled(
+        function, symbols, frozenset(e.args[0] for e in expr.atoms(sp.log)), shape_of(expr) is Shape.MATRIX
+    )
+
+
+def _shared(expr: Any) -> Any:
+    """Common subexpressions by name, each a vector, so that no sum over parameters takes one for a factor."""
+    return sp.cse(expr, symbols=(quantity(f"shared{k}", Shape.PARAMETER) for k in count()), list=False)
 
 
 def times(P: Array, x: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sympy as sp
@@ -17,6 +17,15 @@ from derivations.check.numbers import Array, Layout
 from theory import Derivation
 from theory.rule import Update
 from theory.symbols import Quantity, Shape
+
+
+class SettledFlow(NamedTuple):
+    """ȧ with filter states at their gain times g: where it exists, its parts by accumulator, and ∂ȧ/∂a."""
+
+    memory: sp.Expr
+    stable: dict[str, sp.Expr]
+    per_X: dict[str, sp.Expr]
+    jacobian: sp.Matrix
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,17 @@ class Subject:
     def stable_flow(self) -> dict[sp.Symbol, sp.Expr]:
         """The printed stable flow."""
         return self.d.stable_flow
+
+    @cached_property
+    def settled_flow(self) -> SettledFlow:
+        """The accumulators' flow with the filter states eliminated."""
+        flow = self.d.flow
+        return SettledFlow(
+            flow.memory.xreplace(flow.settle),
+            {str(a): e.xreplace(flow.settle) for a, e in flow.a_stable.items()},
+            {str(a): e.xreplace(flow.settle) for a, e in flow.a_X.items()},
+            flow.jacobian.applyfunc(lambda e: e.xreplace(flow.settle)),
+        )
 
     @cached_property
     def document(self) -> str:

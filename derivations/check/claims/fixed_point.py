@@ -126,9 +126,8 @@ def _P_rate(subject: Subject, hyper: Mapping[str, float], a: Rates, rates: Rates
 
 def _stiffness(subject: Subject, point: Any) -> float:
     """Largest rate of relaxation of an accumulator."""
-    flow = subject.d.flow
-    entries = [flow.jacobian[i, i].xreplace(flow.settle) for i in range(flow.jacobian.shape[0])]
-    return max(float(np.abs(subject.layout.evaluate(e, point)).max()) for e in entries)
+    J = subject.settled_flow.jacobian
+    return max(float(np.abs(subject.layout.evaluate(J[i, i], point)).max()) for i in range(J.shape[0]))
 
 
 def _without_clock(subject: Subject, rates: Rates) -> Rates:
