@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from derivations.cli.place import leads
+
 
 @contextmanager
 def progress_bar(title: str) -> Generator[Callable[[int, int], None], None, None]:
@@ -24,7 +26,7 @@ def progress_bar(title: str) -> Generator[Callable[[int, int], None], None, None
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and leads())) as bar:
         task = bar.add_task(title, total=None)
 
         def move(step: int, steps: int) -> None:
