@@ -26,6 +26,8 @@ from numerics.records import Run
 from numerics.run_directory import RunDirectory
 from theory import derive
 
+# What ends one process and not the run: its own word, and numbers that overflowed where finite ones are asked for.
+_STOPS = (ProcessStopped, NonFiniteLoss, InputRefused, torch.linalg.LinAlgError)
 _Recorder = RunDirectory | MemoryRecords | NoRecords
 
 # Flows by name: what distinguishes each from the others.
@@ -181,8 +183,8 @@ class _Simulation:
         try:
             row: dict[str, Any] = _numpy(process.step())
             return row
-        except (ProcessStopped, NonFiniteLoss) as error:
-            self.stopped[name] = f"step {t}: {error}."
+        except _STOPS as error:
+            self.stopped[name] = f"step {t}: {str(error).splitlines()[0].rstrip('.')}."
             return {}
 
     def _state(self) -> dict[str, Any]:

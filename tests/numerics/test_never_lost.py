@@ -258,3 +258,17 @@ def test_a_nan_before_the_first_step_is_a_refusal(tmp_path):
     with pytest.raises(FloatingPointError, match="must stay finite"):
         train(problem=breaking(1e-6), out=tmp_path / "run")
     assert Run.load(tmp_path / "run").manifest["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("rule", "factor", "dtype"),
+    [("gd", 1e160, torch.float64), ("rmsprop", 1e160, torch.float64), ("gd", 1e20, torch.float32)],
+)
+def test_an_overflow_stops_processes_and_not_the_run(rule, factor, dtype):
+    """Loss and gradient are finite, but their squares, curvatures or steps are not."""
+    base = small_problem()
+    problem = Problem(lambda w: factor * base.loss(w.double()).to(dtype), base.w0.to(dtype), blocks=base.blocks)
+    run = train(rule, problem=problem, warm_start=0, kick=0.0, steps=3)
+    assert run.manifest["stopped"].keys() >= {"discrete", "central"} and run.complete
+    for reason in run.manifest["stopped"].values():
+        assert reason.startswith("step ") and reason.endswith(".") and not reason.endswith("..")
