@@ -37,6 +37,8 @@ class Problem:
         device: of w0; everything computed lives there.
         dtype: of w0.
         name: how messages call the loss.
+        settings: how the problem was made, if it was from named parts; kept in the manifest of a run, which cannot be
+            resumed with others.
         leads: whether this process records and reports; of several that share one problem, the first does.
     """
 
@@ -65,6 +67,7 @@ class Problem:
         self.w0 = w0.detach().clone()
         self.n, self.device, self.dtype = w0.numel(), w0.device, w0.dtype
         self.blocks = _accept_blocks(blocks, self.n)
+        self.settings: dict[str, Any] = {}
         self._network: Network | None = None
         _refuse_loss(loss, self.w0, name)
 
@@ -84,12 +87,12 @@ class Problem:
         Returns:
             The problem. What it cannot be is refused (InputRefused) with one sentence naming the parameter or layer.
         """
-        return Problem._of(Network(*_accept_module(module, data), _accept_criterion(criterion)), name)
+        return Problem._of(Network(*_accept_module(module, data), _accept_criterion(criterion)), name, {})
 
     @staticmethod
-    def _of(network: Network, name: str) -> Problem:
+    def _of(network: Network, name: str, settings: dict[str, Any]) -> Problem:
         problem = Problem(network.loss, network.flat, blocks=network.blocks, name=name)
-        problem._network = network
+        problem._network, problem.settings = network, settings
         return problem
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Problem:
@@ -106,7 +109,7 @@ class Problem:
                 f"a bare loss stays on {self.device} in {self.dtype}, as its data do, and {device} in {dtype} was asked "
                 "for; make it there, or use Problem.from_module"
             )
-        return Problem._of(self._network.to(device, dtype), self.name)
+        return Problem._of(self._network.to(device, dtype), self.name, self.settings)
 
     def value(self, w: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """L(w), without a graph.

@@ -104,7 +104,7 @@ def shard(problem: Problem) -> ShardedProblem:
             f"{ranks} processes need an example each, and there are {count} examples; start fewer processes"
         )
     rows = slice(rank * count // ranks, (rank + 1) * count // ranks)
-    return ShardedProblem(Problem._of(_part(network, rows), problem.name))
+    return ShardedProblem(Problem._of(_part(network, rows), problem.name, problem.settings))
 
 
 class ShardedProblem(Problem):
@@ -117,7 +117,7 @@ class ShardedProblem(Problem):
         """Share the problem of this process's own examples; the starting point is the leading process's."""
         network = _require_network(local)
         self._local, self._network = local, network
-        self.n, self.blocks, self.name = local.n, local.blocks, local.name
+        self.n, self.blocks, self.name, self.settings = local.n, local.blocks, local.name, local.settings
         self.device, self.dtype, self.loss = local.device, local.dtype, self.value
         self.leads = dist.get_rank() == 0
         self._weight = 1.0

@@ -27,7 +27,7 @@ from numerics.run_directory import RunDirectory
 from theory import derive
 
 # What ends one process and not the run: its own word, and numbers that overflowed where finite ones are asked for.
-_STOPS = (ProcessStopped, NonFiniteLoss, InputRefused, torch.linalg.LinAlgError)
+_STOPS = (ProcessStopped, NonFiniteLoss, InputRefused, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 _Recorder = RunDirectory | MemoryRecords | NoRecords
 
 # Flows by name: what distinguishes each from the others.

@@ -55,6 +55,11 @@ COMMANDS: dict[str, Command] = {
         "train a network beside the flows that predict it",
         "centralflow run --rule rmsprop --lr 0.004 --steps 250",
     ),
+    "sweep": _command(
+        "sweep",
+        "run a grid of settings, several runs at a time, with one summary page",
+        "centralflow sweep --rule rmsprop --lr 0.002 0.004 --steps 250 --jobs 2",
+    ),
     "report": _command("report", "write report.html of a run, finished or not", "centralflow report runs/demo-rmsprop"),
     "compare": _command(
         "compare",
