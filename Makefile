@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all bench lint figures setup clean
+.PHONY: demo test test-all gpu-check bench lint figures setup clean
 
 demo: setup
 	$(BIN)/centralflow demo
@@ -13,6 +13,9 @@ test: setup
 
 test-all: setup
 	$(BIN)/pytest
+
+gpu-check: setup
+	$(BIN)/python -m tests.benchmarks.gpu_check
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.sdcp_table
