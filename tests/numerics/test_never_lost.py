@@ -23,7 +23,10 @@ from tests.numerics.problems import small_problem
 # Every process that there is, a rule with filter states and a step counter, and rules without.
 CASES = {
     "gd": (dict(lr=1.2), ("discrete", "midpoint", "stable", "central")),
-    "rmsprop": (dict(lr=0.02, beta2=0.95, eps=1e-4), ("discrete", "midpoint", "stable", "central")),
+    "rmsprop": (
+        dict(lr=0.02, beta2=0.95, eps=1e-4),
+        ("discrete", "midpoint", "stable", "central", "cross", "ablated", "stationary", "rod"),
+    ),
     "adam": (
         dict(lr=0.1, beta1=0.5, beta2=0.95, eps=1e-4),
         ("discrete", "midpoint", "stable", "central", "inertial", "eliminated"),
