@@ -77,7 +77,16 @@ def solve(expr: sp.Expr, unknown: sp.Symbol) -> list[sp.Expr]:
 
 def is_zero(expr: sp.Expr) -> bool:
     """Whether an expression simplifies to zero exactly."""
-    return bool(expr == 0 or sp.expand(expr) == 0 or simplify(expr) == 0)
+    return bool(expr == 0 or (not _differs_somewhere(expr) and (sp.expand(expr) == 0 or simplify(expr) == 0)))
+
+
+def _differs_somewhere(expr: sp.Expr) -> bool:
+    """Whether an expression is seen not to vanish at one point, all unknowns and reductions in (0.2, 0.8); spares the proof that it does not."""
+    held = sp.sympify(expr).xreplace({r: sp.Dummy(str(r)) for r in sp.sympify(expr).atoms(Reduction)})
+    symbols = sorted(held.free_symbols, key=str)
+    point = {s: sp.Rational(20 + (37 * k + 11) % 61, 100) for k, s in enumerate(symbols)}
+    value = sp.N(held.xreplace(point), 20)
+    return bool(value.is_number and value.is_finite and abs(value) > sp.Float("1e-12"))
 
 
 def is_linear(expr: sp.Expr, variables: list[sp.Symbol], probes: list[sp.Symbol]) -> bool:

@@ -43,9 +43,10 @@ class EmittedRule:
 def emit(d: Derivation) -> EmittedRule:
     """Emit all functions of a derivation.
 
-    ``step`` is the discrete optimizer; ``accumulator_map`` f at the mean gradient; ``accumulator_rate``, ``…_rate_X`` (per pair of
-    gradient oscillations), ``…_rate_cross`` the flow; ``implicit`` solves (1 − dt ∂ȧ/∂a)x = d; ``preconditioner``, ``threshold``,
-    their ``…_rate`` along given rates of the accumulators, ``velocity``, ``velocity_X`` (per T = ∇H[u_k, u_l]) and ``memory``.
+    ``step`` is the discrete optimizer. ``advance_clocks`` moves the accumulators that no gradient reaches, by h steps, and leaves the others;
+    then ``accumulator_map``, f at the mean gradient, ``accumulator_rate``, ``…_rate_X`` (per pair of gradient oscillations) and
+    ``…_rate_cross``, the flow, move the others and leave the clocks; ``implicit`` solves (1 − dt ∂ȧ/∂a)x = d; ``preconditioner``,
+    its ``…_rate`` along given rates of the accumulators, ``threshold``, ``velocity``, ``velocity_X`` (per T = ∇H[u_k, u_l]) and ``memory``.
     Filter states before and after a step are ``filters`` and ``filters_next``: ``unit_filters`` takes them from the optimizer's states, ``filter_map``
     advances them, ``settled`` is their value at a constant gradient, ``drive`` is F g; ``feedthrough`` is F(∞), ``lag`` is
     ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts. ``ripple_threshold`` and ``ripple_drift``
@@ -68,8 +69,11 @@ def emit(d: Derivation) -> EmittedRule:
     means = ("a", "filters", "filters_next", "g")
     functions = [
         _discrete(d),
-        emit_function("accumulator_map", means, seen, [(d.averages.mean[s], s.shape) for s in a]),
-        emit_function("accumulator_rate", means, seen, [(flow.a_stable[s], s.shape) for s in a]),
+        emit_function("advance_clocks", ("a", "h"), {"a": a}, [(clock_step(d, s), s.shape) for s in a]),
+        emit_function(
+            "accumulator_map", means, seen, [(s if s in form.clocks else d.averages.mean[s], s.shape) for s in a]
+        ),
+        emit_function("accumulator_rate", means, seen, [(driven_rate(d, s), s.shape) for s in a]),
         emit_function("accumulator_rate_X", (*means, "y", "y2"), seen, [(flow.a_X[s], s.shape) for s in a]),
         emit_function("accumulator_rate_cross", (*means, "q"), seen, [(flow.a_cross[s], s.shape) for s in a]),
         *_filter_functions(d, seen),
@@ -87,7 +91,6 @@ def emit(d: Derivation) -> EmittedRule:
         emit_function("preconditioner", ("a",), {"a": a}, [(form.P, form.shape)], single=True),
         _rate("preconditioner_rate", form.P, a, rates),
         emit_function("threshold", ("a",), {"a": a}, [(d.threshold, shape_of(d.threshold))], single=True),
-        _rate("threshold_rate", d.threshold, a, rates),
         emit_function("velocity", ("a", "w", "g"), {"a": a}, [(flow.w_stable, Shape.PARAMETER)], single=True),
         emit_function("velocity_X", ("a", "T"), {"a": a}, [(flow.w_X, Shape.PARAMETER)], single=True),
     ]
@@ -102,6 +105,16 @@ def emit(d: Derivation) -> EmittedRule:
         form.shape,
         {n: str(e) for n, e in d.update.schedules.items()},
     )
+
+
+def clock_step(d: Derivation, a: Quantity) -> sp.Expr:
+    """An accumulator after a time h in which only clocks moved."""
+    return a + h * d.flow.a_stable[a] if a in d.normal_form.clocks else a
+
+
+def driven_rate(d: Derivation, a: Quantity) -> sp.Expr:
+    """ȧ of an accumulator that sees the gradient; clocks, which have been advanced before, stay."""
+    return sp.S.Zero if a in d.normal_form.clocks else d.flow.a_stable[a]
 
 
 def _filter_functions(d: Derivation, seen: dict[str, list[Quantity]]) -> list[str]:

@@ -85,7 +85,7 @@ def _positive_at_small_offset(arg: sp.Expr) -> sp.Expr:
 
 def _edge(form: NormalForm, stab: Stability) -> dict[Quantity, sp.Expr]:
     """The accumulator's value at which S = λ*P, if P moves."""
-    memory = [a for a in form.accumulators if form.P.has(a) and not form.update.states[str(a)].counter]
+    memory = [a for a in form.accumulators if form.P.has(a) and a not in form.clocks]
     if not memory:
         return {}
     solutions = solve(form.P - S / stab.threshold, memory[0])

@@ -197,6 +197,8 @@ def _symbol_table(d: Derivation) -> Table:
 
 def _meaning(d: Derivation, name: str) -> tuple[str, str]:
     known = CATALOGUE[name].meaning if name in CATALOGUE else name
+    if name in map(str, d.normal_form.held):
+        return "what the step reads of the clocks", ""
     if name in d.rule.hyper:
         declared = d.rule.hyper[name]
         default = "" if declared.default is None else f", default {declared.default:g}"

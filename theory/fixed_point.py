@@ -16,9 +16,10 @@ import sympy as sp
 
 from theory.averaging import Averages, as_variance
 from theory.calculus import is_zero
+from theory.clock import without_clock
 from theory.flow import Flow
 from theory.normal_form import NormalForm
-from theory.rule import Update
+from theory.rule import Hyper, State, Update
 from theory.stability import Stability, is_positive
 from theory.symbols import HSH, BlockTotal, Quantity, Reduction, S, Shape, Sigma, Total, g, quantity
 
@@ -107,8 +108,9 @@ def fixed_point(form: NormalForm, averages: Averages, flow: Flow, stab: Stabilit
         The fixed point. Decays b^t of bias corrections are at their limit t → ∞; schedules are held at the present step.
     """
     update = form.update
-    threshold = sp.factor(_after_long(update, stab.threshold))
-    moving = [a for a in form.accumulators if a in form.P.free_symbols and not update.states[str(a)].counter]
+    late = _after_long(update, stab.threshold)
+    threshold = late if late.has(*form.clocks) else sp.factor(late)  # a schedule's value is not multiplied out
+    moving = [a for a in form.accumulators if a in form.P.free_symbols and a not in form.clocks]
     if not moving:
         return FixedPoint("constant", "P does not depend on the gradient, so there is nothing to settle.", threshold)
     try:
@@ -159,13 +161,14 @@ def _at_rest(form: NormalForm, a: Quantity, rate: sp.Expr) -> _Rest:
     Raises:
         _Uncovered: If the rate is not k(A + B·E − a), or P no increasing function of a at the same coordinate.
     """
-    P = _after_long(form.update, form.P)
+    P, clocked = _held_after_long(form)
     if form.shape is not a.shape:
         raise _Uncovered(f"P has another shape than the accumulator {a}, so its coordinates settle jointly.")
     variance = _SUMS[a.shape](HSH) if a.shape in _SUMS else HSH
     names = {variance: sp.Dummy("N", nonnegative=True), a: sp.Dummy(str(a), nonnegative=True)}
     others = (rate.atoms(Reduction) | P.atoms(Reduction)) - {variance}
     names |= {r: sp.Dummy(str(r), real=True, nonnegative=r.is_nonnegative, positive=r.is_positive) for r in others}
+    back = {d: s for s, d in names.items()} | clocked
     if any(a in r.free_symbols or r.has(HSH) for r in others):
         raise _Uncovered(f"P or the accumulator {a} reads a reduction of {a}, so its coordinates settle jointly.")
     N, state = names[variance], names[a]
@@ -181,8 +184,24 @@ def _at_rest(form: NormalForm, a: Quantity, rate: sp.Expr) -> _Rest:
         raise _Uncovered(f"the mean gradient's part of the accumulator {a}, {A}, is not provably nonnegative.")
     x = sp.Dummy("x", positive=True)
     if not _positive(sp.factor(sp.diff(psi, state).subs(state, x)), domains):
-        raise _Uncovered(f"P = {psi} is not provably increasing in the accumulator {a}.")
-    return _Rest(state, psi, k, A, B, {d: s for s, d in names.items()})
+        raise _Uncovered(f"P = {psi.xreplace(back)} is not provably increasing in the accumulator {a}.")
+    return _Rest(state, psi, k, A, B, back)
+
+
+def _held_after_long(form: NormalForm) -> tuple[sp.Expr, dict[sp.Expr, sp.Expr]]:
+    """P after a long time, with a symbol for each part that still depends on clocks, and what these stand for."""
+    update = form.update
+    domains: dict[sp.Symbol, Hyper | State] = {s: update.rule.hyper[n] for n, s in update.hyper.items()}
+    domains |= {update.old(n): s for n, s in update.states.items()}
+    names: dict[sp.Expr, sp.Expr] = {}
+    clocked: dict[sp.Expr, sp.Expr] = {}
+    for k, expr in form.held.items():
+        late = names[k] = _after_long(update, expr)
+        if late.free_symbols & set(form.clocks):
+            (closed,), _ = without_clock(update, late)
+            names[k] = sp.Dummy(k.name, real=True, positive=is_positive(closed, domains) or None)
+            clocked[names[k]] = late
+    return form.held_P.xreplace(names), clocked
 
 
 def _positive(expr: sp.Expr, domains: dict[sp.Symbol, Any]) -> bool:
@@ -268,8 +287,7 @@ def _bounded(form: NormalForm) -> dict[sp.Symbol, sp.Expr]:
 
 
 def _scheduled(form: NormalForm, rest: _Rest) -> bool:
-    clocks = {form.update.old(n) for n, s in form.update.states.items() if s.counter}
-    return bool(rest.psi.free_symbols & clocks)
+    return bool(rest.printed(rest.psi).free_symbols & set(form.clocks))
 
 
 def _integral(prime: sp.Expr, p: sp.Symbol, gain: sp.Expr) -> sp.Expr | None:
@@ -320,7 +338,7 @@ def _verify(
         _Uncovered: If SymPy does not confirm ψ(ψ⁻¹(p)) = p.
     """
     there = rest.psi.subs(rest.a, inverse).subs(p, lower + _REST) - lower - _REST
-    if not is_zero(sp.simplify(there.xreplace(bounded))):
+    if not is_zero(sp.simplify(_factored_roots(there.xreplace(bounded)))):
         raise _Uncovered(f"SymPy does not confirm that {rest.printed(inverse)} inverts P.")
     rate = rest.k * (rest.A + rest.B * p**2 * edge - inverse)
     kkt = rate + rest.k * rest.B * p**2 * (prime - edge)
@@ -330,6 +348,11 @@ def _verify(
         "P = ψ(ψ⁻¹(P)) for all values that the accumulator allows": True,
         "the KKT system with Z = λ*Σ is the accumulator's equation at rest": verified,
     }
+
+
+def _factored_roots(expr: sp.Expr) -> sp.Expr:
+    """The expression with what stands under roots factored, so that √(x² + 2xy + y²) is seen to be x + y."""
+    return expr.replace(lambda e: e.is_Pow and not e.exp.is_Integer, lambda e: sp.factor(sp.expand(e.base)) ** e.exp)
 
 
 __all__ = ["FixedPoint", "fixed_point"]

@@ -39,7 +39,7 @@ def ripple(form: NormalForm, averages: Averages) -> Ripple:
     Returns:
         The two conditions.
     """
-    at_flip = rationally(sp.factor, form.transfer.subs(z, -1))
+    at_flip = rationally(sp.factor, form.held_transfer.subs(z, -1)).xreplace(form.held)
     slope, curvature = sp.S.Zero, sp.S.Zero
 
     def flip(size: sp.Expr) -> dict[sp.Symbol, sp.Expr]:

@@ -25,7 +25,20 @@ from theory.symbols import CATALOGUE, BlockTotal, Quantity, Shape, Total, g, hyp
 
 RESERVED = {"w": "the parameters", "g": "the gradient"}
 # Names in the catalogue that rules are meant to use.
-FREE = ("lr", "beta", "beta1", "beta2", "momentum", "eps", "weight_decay", "nu", "m", "t")
+FREE = (
+    "lr",
+    "beta",
+    "beta1",
+    "beta2",
+    "momentum",
+    "eps",
+    "weight_decay",
+    "nu",
+    "m",
+    "t",
+    "mu_product",
+    "momentum_decay",
+)
 
 
 @dataclass(frozen=True)
@@ -82,10 +95,12 @@ class State:
     initial: float = 0.0
     nonnegative: bool = False
     counter: bool = False
+    domain: Interval | None = None
 
     def symbol(self, code: str) -> Quantity:
         """Its SymPy symbol."""
-        sign = {"positive": True} if self.counter else {"nonnegative": True} if self.nonnegative else {}
+        positive = self.counter or (self.domain is not None and self.domain.lower_open and bool(self.domain.lower >= 0))
+        sign = {"positive": True} if positive else {"nonnegative": True} if self.nonnegative else {}
         return quantity(code, self.shape, **sign)
 
 
@@ -111,9 +126,10 @@ def per_block(initial: float = 0.0, *, nonnegative: bool = False) -> State:
     return State(Shape.BLOCK, initial, nonnegative)
 
 
-def scalar(initial: float = 0.0, *, nonnegative: bool = False) -> State:
-    """Declare a state that is one number."""
-    return State(Shape.SCALAR, initial, nonnegative)
+def scalar(initial: float = 0.0, *, nonnegative: bool = False, domain: str | None = None) -> State:
+    """Declare a state that is one number; a domain such as "(0, 1]" says where it stays, which proofs of signs may use."""
+    within = None if domain is None else Interval.parse(domain)
+    return State(Shape.SCALAR, initial, nonnegative or bool(within and within.lower >= 0), domain=within)
 
 
 def counter() -> State:

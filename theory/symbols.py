@@ -71,19 +71,19 @@ class Reduction(sp.Function):
 
     @classmethod
     def eval(cls, arg: sp.Expr) -> sp.Expr | None:
-        """Canonical form: expanded over sums, with constant factors outside."""
-        given, arg = arg, sp.expand(arg)
-        if arg.is_Add:
-            return sp.Add(*[cls(term) for term in arg.args])
-        outer: list[sp.Expr] = []
-        inner: list[sp.Expr] = []
-        for factor in sp.Mul.make_args(arg):
-            (outer if shape_of(factor) <= cls.shape else inner).append(factor)
+        """Canonical form: expanded over sums, with factors of at most the result's shape outside, as they were written."""
         if arg.is_zero:
             return sp.S.Zero
+        outer = [f for f in sp.Mul.make_args(arg) if shape_of(f) <= cls.shape]
+        inner = [f for f in sp.Mul.make_args(arg) if shape_of(f) > cls.shape]
         if outer and outer != [sp.S.One]:
             return sp.Mul(*outer) * cls(sp.Mul(*inner))
-        return None if arg == given else cls(arg, evaluate=False)
+        back: dict[sp.Dummy, sp.Expr] = {}
+        expanded = arg if arg.is_Add else sp.expand(_held(arg, cls.shape, back))
+        if expanded.is_Add:
+            return sp.Add(*[cls(term.xreplace(back)) for term in expanded.args])
+        expanded = expanded.xreplace(back)
+        return None if expanded == arg else cls(expanded)
 
     def _eval_derivative(self, s: sp.Symbol) -> sp.Expr:
         assert shape_of(s) <= type(self).shape, (
@@ -99,6 +99,21 @@ class Reduction(sp.Function):
 
     def _eval_is_positive(self) -> bool | None:
         return self.args[0].is_positive
+
+
+def _held(expr: sp.Expr, shape: Shape, back: dict[sp.Dummy, sp.Expr]) -> sp.Expr:
+    """The expression with sums of at most a shape as opaque numbers, which are not multiplied out."""
+    if not expr.has(sp.Add):
+        return expr
+    if shape_of(expr) <= shape:
+        held = sp.Dummy(real=expr.is_real, positive=expr.is_positive)
+        back[held] = expr
+        return held
+    if not isinstance(expr, sp.Mul | sp.Add):
+        return expr.func(*(_held(a, shape, back) for a in expr.args))
+    flat = [a for a in expr.args if shape_of(a) <= shape]
+    rest = [_held(a, shape, back) for a in expr.args if shape_of(a) > shape]
+    return expr.func(_held(expr.func(*flat), shape, back), *rest)
 
 
 class Total(Reduction):
@@ -152,6 +167,8 @@ CATALOGUE: dict[str, Entry] = {
     "nu": Entry(r"\nu", "second-moment accumulator"),
     "m": Entry("m", "momentum"),
     "t": Entry("t", "step counter"),
+    "mu_product": Entry(r"\Pi", "product of the momentum's weights so far"),
+    "momentum_decay": Entry(r"\psi", "rate at which the momentum's weight grows"),
 }
 
 

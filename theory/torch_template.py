@@ -200,18 +200,21 @@ class Flow:
 
     def updated(self, g: Tensor) -> States:
         """Return the accumulators after the update at w; the first is the optimizer's own."""
-        f, means = self.rule.f, self.means(self.a, g)
-        if READS_FILTERS:  # the filter may depend on clocks, which come first
-            means = self.means(_like(f.accumulator_map(self.a, *means), self.a), g)
+        f, a = self.rule.f, self.ahead(self.a)
+        means = self.means(a, g)
         if self.fresh:
-            return _like(f.accumulator_map(self.a, *means), self.a)
-        rates = f.accumulator_rate(self.a, *means)
+            return _like(f.accumulator_map(a, *means), a)
+        rates = f.accumulator_rate(a, *means)
         if self.X.numel():
-            pairs = f.accumulator_rate_X(self.a, *means, self.y.T[:, None], self.y.T[None])
+            pairs = f.accumulator_rate_X(a, *means, self.y.T[:, None], self.y.T[None])
             averaged = [torch.einsum("kln,kl->n", p, self.X) if isinstance(p, Tensor) else 0.0 for p in pairs]
             rates = [r + x for r, x in zip(rates, averaged, strict=True)]
-        change = f.implicit(self.a, *means, rates, 1.0)
-        return tuple(old + new for old, new in zip(self.a, _like(change, self.a), strict=True))
+        change = f.implicit(a, *means, rates, 1.0)
+        return tuple(old + new for old, new in zip(a, _like(change, a), strict=True))
+
+    def ahead(self, a: States) -> States:
+        """Return the accumulators with those advanced that no gradient reaches, such as the step counter."""
+        return _like(self.rule.f.advance_clocks(a, 1.0), a)
 
     def modes(self, P: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the top eigenvalues of P⁻¹H, U with UᵀPU = I, and HU; a few modes below the window are kept."""
@@ -255,9 +258,10 @@ class Flow:
         displace: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         """Return X for which λ*P − H stays ⪰ 0 on the critical modes at the end of the step."""
-        k, f, means = len(values), self.rule.f, self.means(a, g)
+        k, f, ahead = len(values), self.rule.f, self.ahead(a)
         if not k:
             return self.w.new_zeros(0, 0)
+        means = self.means(ahead, g)
         pairs, flat = (U.T[:, None] * U.T[None]).reshape(k * k, -1), T.reshape(k * k, -1)
         excess = threshold - values
         A = torch.diag(torch.where(excess < -EXCESS * threshold, SHARE * excess, excess)) - (flat @ smooth).reshape(
@@ -265,11 +269,14 @@ class Flow:
         )
         force = f.velocity_X(a, T)
         B = -flat @ displace(float(f.feedthrough(a)) * force, force).reshape(k * k, -1).T
-        rates = f.accumulator_rate(a, *means)
-        A = A + threshold * self.margin(pairs, a, f.implicit(a, *means, rates, 1.0)).reshape(k, k)
-        A = A + float(f.threshold_rate(a, rates)) * torch.eye(k, dtype=A.dtype, device=A.device)
-        per_pair = f.accumulator_rate_X(a, *means, y.T[:, None], y.T[None])
-        B = B + threshold * self.margin(pairs, a, f.implicit(a, *means, per_pair, 1.0))
+        rates = f.accumulator_rate(ahead, *means)
+        A = A + threshold * self.margin(pairs, ahead, f.implicit(ahead, *means, rates, 1.0)).reshape(k, k)
+        # What is known beforehand moves P and λ* at once.
+        moved = self.rule.preconditioner(ahead) - self.rule.preconditioner(a)
+        A = A + threshold * (pairs @ moved).reshape(k, k)
+        A = A + (float(f.threshold(ahead)) - threshold) * torch.eye(k, dtype=A.dtype, device=A.device)
+        per_pair = f.accumulator_rate_X(ahead, *means, y.T[:, None], y.T[None])
+        B = B + threshold * self.margin(pairs, ahead, f.implicit(ahead, *means, per_pair, 1.0))
         return complementary((A + A.T) / 2, B.reshape(k, k, k, k))
 
     def margin(self, pairs: Tensor, a: States, change: Any) -> Tensor:

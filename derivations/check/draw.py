@@ -15,8 +15,6 @@ from theory.rule import Hyper, State
 
 # For half-lines: sizes at which an offset matters against gradients of order one, and at which it does not.
 SIZES = (1.0, 0.5, 0.1, 0.01, 0.001, 1e-8, 0.05, 0.3, 0.7, 2.0, 1.3)
-LATE = 5000.0
-"""A step after which a decay b^t with b ≤ 0.95 has died out."""
 
 
 def hyperparameters(subject: Subject, twentieths: tuple[int, int] = (1, 19)) -> st.SearchStrategy[dict[str, float]]:
@@ -63,15 +61,18 @@ def nonzero(n: int, count: int | None = None) -> st.SearchStrategy[Any]:
     return one if count is None else st.lists(one, min_size=count, max_size=count)
 
 
-def states(subject: Subject, *, first: int = 1, late: bool = False) -> st.SearchStrategy[dict[str, Any]]:
-    """Values of all states: positive where declared nonnegative, steps from ``first`` for a counter, or a late step."""
-    drawn = {n: _state(s, subject.layout.n, first, late) for n, s in subject.update.states.items()}
-    return st.fixed_dictionaries(drawn)
+def states(subject: Subject, *, first: int = 1) -> st.SearchStrategy[dict[str, Any]]:
+    """Values of all states: in their domain, positive where that is half a line, and steps from ``first`` for a counter."""
+    return st.fixed_dictionaries({n: _state(s, subject.layout.n, first) for n, s in subject.update.states.items()})
 
 
-def _state(state: State, n: int, first: int, late: bool) -> st.SearchStrategy[Any]:
+def _state(state: State, n: int, first: int) -> st.SearchStrategy[Any]:
     if state.counter:
-        return st.just(LATE) if late else st.integers(first, 60).map(float)
+        return st.integers(first, 60).map(float)
+    if state.domain is not None and not math.isinf(float(state.domain.upper)):
+        lower, upper = float(state.domain.lower), float(state.domain.upper)
+        entries = st.lists(st.integers(1, 19), min_size=n, max_size=n)
+        return entries.map(lambda x: lower + (upper - lower) * np.array(x) / 20)
     if state.nonnegative:
         return st.lists(st.integers(1, 32), min_size=n, max_size=n).map(lambda x: np.array(x) / 8)
     return vectors(n)

@@ -75,7 +75,7 @@ def edges(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
     n = subject.layout.n
     return st.fixed_dictionaries({
         "hyper": draw.hyperparameters(subject),
-        "states": draw.states(subject, first=2, late=subject.late),
+        "states": draw.states(subject, first=2),
         "w": draw.vectors(n),
         "g": draw.vectors(n),
         "basis": draw.bases(n),

@@ -74,8 +74,12 @@ class Case:
         """Yield what each function returns."""
         flow, form, d = self.subject.d.flow, self.form, self.subject.d
         for name, exprs in (
-            ("accumulator_map", d.averages.mean),
-            ("accumulator_rate", flow.a_stable),
+            (
+                "advance_clocks",
+                {a: a + LENGTH * (f - a) if a in form.clocks else a for a, f in form.accumulators.items()},
+            ),
+            ("accumulator_map", {a: a if a in form.clocks else f for a, f in d.averages.mean.items()}),
+            ("accumulator_rate", {a: 0 * a if a in form.clocks else f for a, f in flow.a_stable.items()}),
             ("accumulator_rate_X", flow.a_X),
             ("accumulator_rate_cross", flow.a_cross),
             ("filter_map", form.filters),
@@ -94,12 +98,8 @@ class Case:
             ("pole_start", form.pole_start, Shape.PARAMETER),
         ):
             yield Expected(name, [self._of(expr, shape)])
-        for name, expr, shape in (
-            ("preconditioner_rate", form.P, form.shape),
-            ("threshold_rate", d.threshold, Shape.SCALAR),
-        ):
-            size = float(np.abs(self._of(expr, shape).numbers).max())
-            yield Expected(name, [Typed(self._slope(expr), shape)], DIFFERENCES, size)
+        size = float(np.abs(self._of(form.P, form.shape).numbers).max())
+        yield Expected("preconditioner_rate", [Typed(self._slope(form.P), form.shape)], DIFFERENCES, size)
         yield Expected("implicit", self._implicit())
         yield Expected("unit_filters", self._unit_filters())
         yield Expected("step", self._step())

@@ -43,10 +43,14 @@ class Subject:
         return tuple(n for n, s in self.update.states.items() if s.counter)
 
     @cached_property
-    def late(self) -> bool:
-        """Whether accumulators read bias-corrected filters, so that f̄ holds for t → ∞: it takes t and t − 1 as one."""
-        form = self.d.normal_form
-        return bool(form.scales) and any(f.has(*form.at_gain(1)) for f in form.accumulators.values())
+    def clocks(self) -> tuple[str, ...]:
+        """Names of the accumulators that no gradient reaches, as derived."""
+        return tuple(str(c) for c in self.d.normal_form.clocks)
+
+    @cached_property
+    def driven(self) -> tuple[str, ...]:
+        """Names of the other accumulators."""
+        return tuple(n for n in self.accumulators if n not in self.clocks)
 
     @cached_property
     def central_flow(self) -> dict[sp.Symbol, sp.Expr]:
@@ -75,6 +79,12 @@ class Subject:
     def frozen(self, hyper: Mapping[str, float], a: Mapping[str, Array]) -> FrozenOptimizer:
         """The discrete optimizer with its accumulators held."""
         return FrozenOptimizer(self.optimizer(hyper), a, self.filters, self.scales)
+
+    def ahead(self, hyper: Mapping[str, float], states: Mapping[str, Array]) -> dict[str, Array]:
+        """The states with clocks as the optimizer's next step advances them."""
+        start, zero = self.optimizer(hyper).initial() | dict(states), self.layout.vector(0.0)
+        after = self.optimizer(hyper).step(zero, zero, start)[1]
+        return dict(states) | {n: after[n] for n in self.clocks if n in states}
 
     def states(self, given: Mapping[str, Any]) -> dict[str, Array]:
         """Numbers drawn for states, as vectors of the states' shapes."""

@@ -1,6 +1,6 @@
 r"""The stable, central and ablated flow: one stepping code, which differs by X ≡ 0, or by ½∇⟨H,Σ⟩ in ẇ (THEORY sections 4, 5, 7).
 
-A step at (w, a): update the accumulators with the gradient found at w; follow the top modes of P⁻¹H; predict the margin λ*P − H
+A step at (w, a): advance the clocks, then update the other accumulators with the gradient found at w; follow the top modes of P⁻¹H; predict the margin λ*P − H
 at the end of the step, affine in X; solve the complementarity problem for X; move w. The oscillation acts on w at once and on
 the accumulators in the next update, as in the optimizer.
 """
@@ -179,12 +179,14 @@ class AveragedFlow:
         return local.third(U, checked=self._calls % CHECK_EVERY == 1)
 
     def _start_filter(self, g: Tensor) -> None:
-        self.filter.start(self._provisional(g), g)
+        """At the accumulators after the first update, but for what they read of the filter."""
+        ahead = self._advanced(self.before, 1.0)
+        first = self.context.rule.f.accumulator_map(ahead, *self.filter.means(ahead, g), g)
+        self.filter.start(vectors_like(first, ahead), g)
 
-    def _provisional(self, g: Tensor) -> States:
-        """Accumulators after the update but for what they read of the filter: the clocks, on which the filter itself may depend."""
-        means = (*self.filter.means(self.before, g), g)
-        return vectors_like(self.context.rule.f.accumulator_map(self.before, *means), self.before)
+    def _advanced(self, a: States, h: float) -> States:
+        """The accumulators with clocks advanced by h steps."""
+        return vectors_like(self.context.rule.f.advance_clocks(a, h), a)
 
     def _means(self, a: States, g: Tensor) -> tuple[States, States, Tensor]:
         """Filter states and gradient as accumulators read them: where they read both, ½∇⟨H,Σ⟩ is in both or in neither."""
@@ -195,19 +197,18 @@ class AveragedFlow:
     def _updated(self, local: LocalDerivatives, h: float) -> States:
         """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
         f, g = self.context.rule.f, local.grad
-        means = self._means(self._provisional(g) if self.context.rule.reads_filters else self.before, g)
+        ahead = self._advanced(self.before, 1.0 if self._fresh else h)
+        means = self._means(ahead, g)
         if self._fresh:
-            return vectors_like(f.accumulator_map(self.before, *means), self.before)
+            return vectors_like(f.accumulator_map(ahead, *means), ahead)
         rate = [
             r + x
             for r, x in zip(
-                f.accumulator_rate(self.before, *means),
-                self._oscillating_rate(self.before, means, self._last),
-                strict=True,
+                f.accumulator_rate(ahead, *means), self._oscillating_rate(ahead, means, self._last), strict=True
             )
         ]
-        change = f.implicit(self.before, *means, [h * r for r in rate], h)
-        return tuple(b + c for b, c in zip(self.before, vectors_like(change, self.before), strict=True))
+        change = f.implicit(ahead, *means, [h * r for r in rate], h)
+        return tuple(b + c for b, c in zip(ahead, vectors_like(change, ahead), strict=True))
 
     def _oscillating_rate(self, a: States, means: Any, o: Oscillation) -> list[Any]:
         if not o.X.numel():
@@ -254,20 +255,24 @@ class AveragedFlow:
         flat = T.reshape(k * k, -1)
         force = f.velocity_X(a, self._pull(T))
         per_X = propagator.displace(through * force, force).reshape(k * k, -1)
-        means = self._means(a, g)
+        ahead = self._advanced(a, h)
+        means = self._means(ahead, g)
+
+        def margin_of(rates: Any) -> Tensor:
+            """λ*UᵀDP[change]U for rates of the accumulators over the next update."""
+            change = f.implicit(ahead, *means, rates, h)
+            return threshold * self._margin(
+                pairs, f.preconditioner_rate(ahead, [h * tensor_like(c, g) for c in change])
+            )
+
+        # Clocks move P and λ* at once and by a known amount; UᵀPU = I.
+        clocked = threshold * self._margin(pairs, (self.context.preconditioner(ahead) - P).reshape(-1)).reshape(k, k)
+        clocked = clocked + (float(f.threshold(ahead)) - threshold) * torch.eye(k, dtype=g.dtype, device=g.device)
         margin = torch.diag(_relaxed(threshold - modes.values[:k], threshold))
         A = margin - (flat @ smooth).reshape(k, k)
+        A = A + clocked + margin_of(f.accumulator_rate(ahead, *means)).reshape(k, k)
         by_motion = -(flat @ per_X.T)
-        drift = f.implicit(a, *means, f.accumulator_rate(a, *means), h)
-        A = A + threshold * self._margin(
-            pairs, f.preconditioner_rate(a, [h * tensor_like(d, g) for d in drift])
-        ).reshape(k, k)
-        A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, *means))) * torch.eye(
-            k, dtype=A.dtype, device=A.device
-        )
-        change = f.implicit(a, *means, self._rate_per_pair(a, means, y, T), h)
-        P_X = f.preconditioner_rate(a, [h * tensor_like(c, g) for c in change])
-        B = by_motion + threshold * self._margin(pairs, P_X)
+        B = by_motion + margin_of(self._rate_per_pair(ahead, means, y, T))
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
         if solution.status == "unsolvable":
             raise ProcessStopped(

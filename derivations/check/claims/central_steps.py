@@ -62,9 +62,9 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
 
 
 def _change(subject: Subject, before: Any, after: Any) -> float:
-    """Largest relative change of an accumulator that is no counter."""
+    """Largest relative change of an accumulator that sees the gradient."""
     pairs = zip(subject.accumulators, before, after, strict=True)
-    changes = [np.abs(np.asarray(b) / np.asarray(a) - 1).max() for n, a, b in pairs if n not in subject.counters]
+    changes = [np.abs(np.asarray(b) / np.asarray(a) - 1).max() for n, a, b in pairs if n in subject.driven]
     return float(max(changes, default=0.0))
 
 

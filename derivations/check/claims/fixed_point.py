@@ -17,7 +17,7 @@ from derivations.check.subject import CODE, Subject
 
 STEPS, STRIDE, SETTLED = 400, 0.2, 1e-7
 TOLERANCE = 1e-4
-AFTER_LONG = 400.0  # bias corrections have died out, schedules have not
+AFTER_LONG = 400  # bias corrections have died out, schedules have not
 
 
 def inputs(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
@@ -47,8 +47,8 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
 
 def _settle(subject: Subject, hyper: Mapping[str, float], g: Array, H: Array) -> tuple[Array, Array, float, Any]:
     """Integrate ȧ at fixed (g, H), with the X of (T11) on all modes, until it rests: P, diag Σ, ‖H‖ and values there."""
-    largest = {n: np.full(subject.layout.n, AFTER_LONG if n in subject.counters else 4.0) for n in subject.accumulators}
-    a, kept = subject.states(largest), [n for n in subject.accumulators if n not in subject.counters]
+    largest = {n: np.full(subject.layout.n, 4.0) for n in subject.driven}
+    a, kept = subject.states(largest) | _clocks_after_long(subject, hyper), list(subject.driven)
     X = U = np.zeros((subject.layout.n,) * 2)
     for _ in range(STEPS):
         point = subject.point(hyper, a, g=g)
@@ -120,7 +120,14 @@ def _stiffness(subject: Subject, point: Any) -> float:
 
 
 def _without_clock(subject: Subject, rates: Rates) -> Rates:
-    return {n: 0 * r if n in subject.counters else r for n, r in rates.items()}
+    return {n: 0 * r if n in subject.clocks else r for n, r in rates.items()}
+
+
+def _clocks_after_long(subject: Subject, hyper: Mapping[str, float]) -> Rates:
+    clocks = {n: v for n, v in subject.optimizer(hyper).initial().items() if n in subject.clocks}
+    for _ in range(AFTER_LONG):
+        clocks = subject.ahead(hyper, clocks)
+    return clocks
 
 
 def missing(subject: Subject) -> str | None:
