@@ -48,6 +48,9 @@ def assert_same(run, whole, rows=None):
         found, expected = run[name], whole[name]
         timed = {n for n in expected.series if n.startswith("cost/")}
         for series in set(expected.series) - timed:
+            if rows is not None and series not in found:  # it begins later
+                assert np.isnan(expected[series][:rows]).all(), (name, series)
+                continue
             a, b = found[series][:rows], expected[series][:rows]
             if a.ndim == 2 and rows is not None:  # the width is that of the widest row, and half a run may lack it
                 width = min(a.shape[1], b.shape[1])
