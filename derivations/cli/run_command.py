@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from derivations.cli.place import leads, placed
 from derivations.cli.problems import MODELS, build
 from derivations.cli.progress import progress_bar
 from derivations.cli.refusal import CommandRefused
@@ -26,9 +27,13 @@ DEFAULTS: dict[str, Any] = {
     "kick": 0.0,
     "seed": 0,
     "processes": PROCESSES,
+    "device": "cpu",
+    "dtype": "float64",
+    "deterministic": False,
     "out": None,
     "resume": False,
 }
+CHOICES: dict[str, tuple[str, ...]] = {"model": tuple(MODELS), "dtype": ("float64", "float32")}
 
 
 def number_or_schedule(text: str) -> float | str:
@@ -52,7 +57,13 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "kick": float,
     "seed": int,
     "processes": names,
+    "device": str,
+    "dtype": str,
     "out": Path,
+}
+SWITCHES = {
+    "deterministic": "use algorithms whose sums have a fixed order (a graphics card has others)",
+    "resume": "go on with the run in --out",
 }
 HELP = {
     "rule": "name of an installed rule, or path of a .py file that declares one; its hyperparameters become flags",
@@ -63,6 +74,8 @@ HELP = {
     "seed": "of the initialisation and of the sign of the kick",
     "processes": "comma-separated; more: inertial, eliminated (forms of the central flow with momentum), cross (keeps the cross term of "
     "E[g²]), ablated (no curvature term in the motion of the weights), stationary (preconditioner at its fixed point), rod (rod flow)",
+    "device": "where to compute: cpu, cuda, cuda:N or mps",
+    "dtype": "precision: float64, or float32, which is all that mps has",
     "out": "run directory, a new folder",
 }
 
@@ -83,17 +96,17 @@ def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     for key, kind in TYPES.items():
         default = DEFAULTS[key]
         shown = ",".join(default) if isinstance(default, tuple) else default
-        choices = list(MODELS) if key == "model" else None
         note = f" (default {shown})" if shown is not None else " (default: the next free name in runs/)"
         parser.add_argument(
             _flag(key),
             type=kind,
             default=argparse.SUPPRESS,
-            choices=choices,
+            choices=CHOICES.get(key),
             metavar=key.upper(),
             help=HELP[key] + note,
         )
-    parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help="go on with the run in --out")
+    for key, text in SWITCHES.items():
+        parser.add_argument(_flag(key), action="store_true", default=argparse.SUPPRESS, help=text)
     _add_hyper(parser.add_argument_group(f"hyperparameters of {rule.name} (numbers, or expressions in t)"), rule)
 
 
@@ -158,9 +171,9 @@ def execute(arguments: argparse.Namespace) -> None:
     derivation = derive(rule, **{name: value for name, value in hyper.items() if isinstance(value, bool | str)})
     from numerics import simulate
 
-    with progress_bar(rule.name) as progress:
+    with placed(settings["device"], settings["dtype"]) as place, progress_bar(rule.name) as progress:
         run = simulate(
-            build(settings["model"], settings["seed"]),
+            place(build(settings["model"], settings["seed"])),
             rule=_reference(settings, rule),
             hyper=hyper,
             steps=settings["steps"],
@@ -168,11 +181,13 @@ def execute(arguments: argparse.Namespace) -> None:
             kick=settings["kick"],
             processes=settings["processes"],
             seed=settings["seed"],
+            deterministic=settings["deterministic"],
             out=out,
             resume=settings["resume"],
             progress=progress,
         )
-    report(run, out, derivation)
+    if leads():
+        report(run, out, derivation)
 
 
 def _checked(config: Mapping[str, Any], rule: UpdateRule) -> dict[str, Any]:
@@ -183,8 +198,8 @@ def _checked(config: Mapping[str, Any], rule: UpdateRule) -> dict[str, Any]:
             found[f"hyper.{key}"] = value
         elif key == "processes" and isinstance(value, list):
             found[key] = tuple(map(str, value))
-        elif key == "resume":
-            found[key] = bool(value)
+        elif key in SWITCHES:
+            found[key] = _switch(key, value)
         else:
             found[key] = _converted(key, value)
     return found
@@ -192,11 +207,20 @@ def _checked(config: Mapping[str, Any], rule: UpdateRule) -> dict[str, Any]:
 
 def _converted(key: str, value: Any) -> Any:
     try:
-        return TYPES[key](str(value))
+        converted = TYPES[key](str(value))
     except ValueError:
         raise CommandRefused(
             f"{key!r} in the TOML file must be of the kind that {_flag(key)} takes, got {value!r}."
         ) from None
+    if key in CHOICES and converted not in CHOICES[key]:
+        raise CommandRefused(f"{key!r} in the TOML file must be one of {', '.join(CHOICES[key])}, got {value!r}.")
+    return converted
+
+
+def _switch(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise CommandRefused(f"{key!r} in the TOML file must be true or false, got {value!r}.")
+    return value
 
 
 def hyper_of(rule: UpdateRule, settings: Mapping[str, Any]) -> dict[str, Any]:
