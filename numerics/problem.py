@@ -10,7 +10,8 @@ from torch import nn
 
 from numerics.derivatives import LocalDerivatives, NonFiniteLoss, evaluate
 from numerics.errors import InputRefused
-from numerics.models.network import CRITERIA, Network
+from numerics.models.losses import CRITERIA
+from numerics.models.network import Network
 from numerics.self_check import CheckReport, check_derivatives
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from numerics.models.network import Criterion
+    from numerics.models.losses import Criterion
 
 __all__ = ["CheckReport", "LocalDerivatives", "NonFiniteLoss", "Problem"]
 
@@ -35,6 +36,8 @@ class Problem:
         device: of w0; everything computed lives there.
         dtype: of w0.
         name: how messages call the loss.
+        settings: how the problem was made, if it was from named parts; kept in the manifest of a run, which cannot be
+            resumed with others.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Problem:
         self.w0 = w0.detach().clone()
         self.n, self.device, self.dtype = w0.numel(), w0.device, w0.dtype
         self.blocks = _accept_blocks(blocks, self.n)
+        self.settings: dict[str, Any] = {}
         self._network: Network | None = None
         _refuse_loss(loss, self.w0, name)
 
@@ -72,8 +76,8 @@ class Problem:
         Args:
             module: deterministic in its present mode; it is referred to and not changed.
             data: (inputs, targets), on the module's device.
-            criterion: "mse" (½‖f − y‖², summed over outputs, averaged over examples), "cross_entropy", or a function
-                (outputs, targets) -> scalar.
+            criterion: "mse" (½‖f − y‖², summed over outputs, averaged over examples), "cross_entropy", "binary_mse" and
+                "binary_cross_entropy" (one output, targets ±1), or a function (outputs, targets) -> scalar.
             name: how messages call the loss.
 
         Returns:

@@ -97,6 +97,7 @@ def simulate(
         seed=seed,
         substeps=substeps,
         n=problem.n,
+        **({"problem": problem.settings} if problem.settings else {}),
     )
     recorder = _recorder(out, resume, config, problem)
     try:
