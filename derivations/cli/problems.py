@@ -27,6 +27,8 @@ LOSSES = {
     "binary-mse": "one output, targets -1 and 1",
     "binary-cross-entropy": "one output, the logistic loss",
 }
+# What the targets of a loss must pass through, in numerics.data.
+PREPARED = {"cross-entropy": "distributions", "binary-mse": "binary", "binary-cross-entropy": "binary"}
 FILES = (".npz", ".pt")  # data named by such a file are the arrays in it
 
 
@@ -73,16 +75,16 @@ def build(
     import torch
 
     from numerics import Problem
+    from numerics import data as data_sets
     from numerics import models as networks
-    from numerics.data import binary
 
     torch.set_num_threads(1)
     kind = _model_of(model)
     place: dict[str, Any] = {"dtype": dtype or torch.float64, "device": device}
     options = dict(data_options or {})
     inputs, targets = _data(data, options, kind, data_seed, place)
-    if loss.startswith("binary"):
-        targets = binary(targets)
+    if loss in PREPARED and isinstance(targets, torch.Tensor) and targets.is_floating_point() and targets.ndim > 1:
+        targets = getattr(data_sets, PREPARED[loss])(targets)
     with networks.seeded(seed):
         module = _call(kind, model, model_options or {}, data=(inputs, targets), seed=seed, **place)
     if isinstance(module, torch.nn.Module):

@@ -10,7 +10,7 @@ from numerics.data.digits import digits
 from numerics.data.mnist1d import mnist1d
 from numerics.data.moons import moons
 from numerics.data.sorting import sorting
-from numerics.data.targets import binary, one_hot
+from numerics.data.targets import binary, distributions, one_hot
 
 __all__ = [
     "arrays",
@@ -21,6 +21,7 @@ __all__ = [
     "classification",
     "copying",
     "digits",
+    "distributions",
     "mnist1d",
     "moons",
     "one_hot",

@@ -125,9 +125,11 @@ def _arrays(path: Path, named: dict[str, Any]) -> tuple[NDArray[Any], NDArray[An
     except (TypeError, ValueError) as error:
         raise InputRefused(f"images and labels of {path} must be finite numbers, but {error}; {WANTED}") from None
     if pixels.shape[1:] == (32, 32, 3):
-        pixels = pixels.transpose(0, 3, 1, 2)
+        pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))  # one order of summation for all layouts
     if pixels.size != len(numbers) * 3072 or pixels.shape[1:] not in {(3072,), (3, 32, 32)}:
         raise InputRefused(
             f"{path} must hold as many images as labels, got shapes {np.shape(images)} and {np.shape(labels)}; {WANTED}"
         )
+    if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 9:
+        raise InputRefused(f"labels of {path} must be from 0 to 9, got {numbers.min()} to {numbers.max()}; {WANTED}")
     return pixels.reshape(-1, 3, 32, 32), numbers

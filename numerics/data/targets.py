@@ -43,6 +43,21 @@ def binary(targets: Float[Tensor, "n 2 *positions"]) -> Float[Tensor, "n 1 *posi
     return targets[:, 1:] - targets[:, :1]
 
 
+def distributions(targets: Float[Tensor, "n c *positions"]) -> Float[Tensor, "n c *positions"]:
+    """Return targets that are probabilities of classes, as the cross-entropy needs them.
+
+    Raises:
+        InputRefused: they are negative or do not sum to 1 over axis 1.
+    """
+    sums = targets.sum(1)
+    if targets.shape[1] < 2 or bool((targets < 0).any()) or not torch.allclose(sums, torch.ones_like(sums)):
+        raise InputRefused(
+            f"the cross-entropy needs labels, or probabilities that sum to 1 over at least two classes, got real targets "
+            f"(n, {targets.shape[1]}) from {float(targets.min()):.4g} to {float(targets.max()):.4g}; use mse for them"
+        )
+    return targets
+
+
 def require_count(n: int, available: int | None, what: str) -> None:
     """Refuse a number of examples that cannot be had.
 

@@ -54,7 +54,9 @@ def form_of(inputs: Tensor) -> str:
 
 def fitting(form: str) -> tuple[str, ...]:
     """Return the names of the built-in networks that take a form of inputs."""
-    return tuple(sorted(kind.__name__.lower() for kind in _kinds(Architecture) if form in kind.takes))
+    here = __name__.rpartition(".")[0]
+    own = (kind for kind in _kinds(Architecture) if "for_data" in vars(kind) and kind.__module__.startswith(here))
+    return tuple(sorted(kind.__name__.lower() for kind in own if form in kind.takes))
 
 
 def _kinds(base: type[Architecture]) -> list[type[Architecture]]:

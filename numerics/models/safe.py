@@ -40,7 +40,8 @@ def safe(module: nn.Module) -> nn.Module:
     """Give every LayerNorm and MultiheadAttention in a module the forward pass of an equal layer in plain operations.
 
     The layers are changed in place: names, parameters and references to them stay. Subclasses with a forward pass of their own
-    are left alone. `scaled_dot_product_attention` needs no exchange under `Problem.from_module`, which chooses its plain
+    are left alone, and so is attention with add_bias_kv or add_zero_attn, whose causal form torch itself computes differently
+    with and without attention weights. `scaled_dot_product_attention` needs no exchange under `Problem.from_module`, which chooses its plain
     kernel; elsewhere use `numerics.models.attention`.
 
     Args:
@@ -50,7 +51,11 @@ def safe(module: nn.Module) -> nn.Module:
         The same module.
     """
     for layer in module.modules():
-        if type(layer) in _EQUALS:
+        if type(layer) in _EQUALS and not _ambiguous(layer):
             # Both classes keep the same attributes, so that only the methods change.
             layer.__class__ = _EQUALS[type(layer)]
     return module
+
+
+def _ambiguous(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.MultiheadAttention) and (layer.bias_k is not None or layer.add_zero_attn)
