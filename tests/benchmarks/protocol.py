@@ -24,6 +24,7 @@ import torch
 
 from numerics import Problem, simulate
 from numerics.data import digits
+from numerics.derivatives import NonFiniteLoss
 from numerics.eigen import EigenTracker, independent_top_eigenvalues
 from numerics.lowered import lower
 from numerics.metrics import smooth
@@ -46,26 +47,30 @@ def problem_of(seed):
 
 def edge_step(rule, hyper, seed, fraction=START, settled=SETTLED, limit=200, problem=None):
     """Last step before the discrete run's top eigenvalue rises through the fraction of λ*, once ν has begun to fill."""
-    problem = problem or problem_of(seed)
+    ratios = approach(rule, hyper, problem or problem_of(seed), limit, fraction, settled)
+    return len(ratios) - 2 if ratios[-1] >= fraction else None
+
+
+def approach(rule, hyper, problem, limit, fraction=1.0, settled=SETTLED):
+    """λ/λ* of the discrete run's top mode, step by step until it has risen through the fraction; NaN where training diverged."""
     options = {k: v for k, v in hyper.items() if isinstance(v, bool)}
     numbers = {k: v for k, v in hyper.items() if k not in options}
     lowered = lower(derive(rule, **options).emitted, numbers, problem.blocks, problem.w0)
     context, tracker = Context(problem, lowered, False, 0), EigenTracker(problem.n, tol=1e-4)
-    w, states, below = problem.w0, lowered.initial(), False
-    for t in range(limit):
-        local = problem.linearise(w)
+    w, states, ratios, below = problem.w0, lowered.initial(), [], False
+    while len(ratios) < limit and not (ratios and ratios[-1] >= fraction and below and len(ratios) > settled + 1):
+        below |= bool(ratios) and ratios[-1] < fraction
+        try:
+            local = problem.linearise(w)
+        except NonFiniteLoss:
+            return [*ratios, float("nan")]
         w_next, states_next = lowered.f.step(w, local.grad, states)
         a = lowered.select(states_next)
         threshold = float(lowered.f.threshold(a))
-        ratio = (
-            float(tracker.track(local.hessian_product, context.preconditioner(a), 0.9 * threshold).values[0])
-            / threshold
-        )
-        if ratio >= fraction and below and t > settled:
-            return t - 1
-        below |= ratio < fraction
+        modes = tracker.track(local.hessian_product, context.preconditioner(a), 0.9 * threshold)
+        ratios.append(float(modes.values[0]) / threshold)
         w, states = w_next, states_next
-    return None
+    return ratios
 
 
 def choose_lr(rule):
