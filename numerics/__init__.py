@@ -4,6 +4,7 @@ from numerics.errors import InputRefused
 from numerics.preconditioner import PreconditionerSolution, stationary_preconditioner
 from numerics.problem import Problem
 from numerics.records import Run
+from numerics.restart import restart_at_edge
 from numerics.sdcp import SDCPSolution, solve_sdcp
 from numerics.simulate import simulate
 
@@ -13,6 +14,7 @@ __all__ = [
     "Problem",
     "Run",
     "SDCPSolution",
+    "restart_at_edge",
     "simulate",
     "solve_sdcp",
     "stationary_preconditioner",

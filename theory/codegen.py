@@ -49,7 +49,7 @@ def emit(d: Derivation) -> EmittedRule:
     Filter states before and after a step are ``filters`` and ``filters_next``: ``unit_filters`` takes them from the optimizer's states, ``filter_map``
     advances them, ``settled`` is their value at a constant gradient, ``drive`` is F g; ``feedthrough`` is F(∞), ``lag`` is
     ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts. ``ripple_threshold`` and ``ripple_drift``
-    are the relative sizes of what the averages drop.
+    are the relative sizes of what the averages drop; ``modulation_rate`` and ``modulation_delay`` are κ and τ of its modulations.
 
     Args:
         d: the derivation.
@@ -68,26 +68,28 @@ def emit(d: Derivation) -> EmittedRule:
     means = ("a", "filters", "filters_next", "g")
     functions = [
         _discrete(d),
-        _function("accumulator_map", means, seen, [(d.averages.mean[s], s.shape) for s in a]),
-        _function("accumulator_rate", means, seen, [(flow.a_stable[s], s.shape) for s in a]),
-        _function("accumulator_rate_X", (*means, "y", "y2"), seen, [(flow.a_X[s], s.shape) for s in a]),
-        _function("accumulator_rate_cross", (*means, "q"), seen, [(flow.a_cross[s], s.shape) for s in a]),
+        emit_function("accumulator_map", means, seen, [(d.averages.mean[s], s.shape) for s in a]),
+        emit_function("accumulator_rate", means, seen, [(flow.a_stable[s], s.shape) for s in a]),
+        emit_function("accumulator_rate_X", (*means, "y", "y2"), seen, [(flow.a_X[s], s.shape) for s in a]),
+        emit_function("accumulator_rate_cross", (*means, "q"), seen, [(flow.a_cross[s], s.shape) for s in a]),
         *_filter_functions(d, seen),
-        _function("ripple_threshold", ("a", "g"), {"a": a}, [(d.ripple.threshold, Shape.PARAMETER)], single=True),
-        _function("ripple_drift", ("a", "g", "y"), {"a": a}, [(d.ripple.drift, Shape.PARAMETER)], single=True),
-        _function(
+        emit_function("ripple_threshold", ("a", "g"), {"a": a}, [(d.ripple.threshold, Shape.PARAMETER)], single=True),
+        emit_function("ripple_drift", ("a", "g", "y"), {"a": a}, [(d.ripple.drift, Shape.PARAMETER)], single=True),
+        emit_function("modulation_rate", ("a",), {"a": a}, [(d.modulation.rate, Shape.SCALAR)], single=True),
+        emit_function("modulation_delay", ("a",), {"a": a}, [(d.modulation.delay, Shape.SCALAR)], single=True),
+        emit_function(
             "implicit",
             (*means, "d", "h"),
             seen | {"d": [shift[s] for s in a]},
             [(e, s.shape) for e, s in zip(solved, a, strict=True)],
         ),
-        _function("memory", means, seen, [(flow.memory, shape_of(flow.memory))], single=True),
-        _function("preconditioner", ("a",), {"a": a}, [(form.P, form.shape)], single=True),
+        emit_function("memory", means, seen, [(flow.memory, shape_of(flow.memory))], single=True),
+        emit_function("preconditioner", ("a",), {"a": a}, [(form.P, form.shape)], single=True),
         _rate("preconditioner_rate", form.P, a, rates),
-        _function("threshold", ("a",), {"a": a}, [(d.threshold, shape_of(d.threshold))], single=True),
+        emit_function("threshold", ("a",), {"a": a}, [(d.threshold, shape_of(d.threshold))], single=True),
         _rate("threshold_rate", d.threshold, a, rates),
-        _function("velocity", ("a", "w", "g"), {"a": a}, [(flow.w_stable, Shape.PARAMETER)], single=True),
-        _function("velocity_X", ("a", "T"), {"a": a}, [(flow.w_X, Shape.PARAMETER)], single=True),
+        emit_function("velocity", ("a", "w", "g"), {"a": a}, [(flow.w_stable, Shape.PARAMETER)], single=True),
+        emit_function("velocity_X", ("a", "T"), {"a": a}, [(flow.w_X, Shape.PARAMETER)], single=True),
     ]
     return EmittedRule(
         d.rule.name,
@@ -115,12 +117,14 @@ def _filter_functions(d: Derivation, seen: dict[str, list[Quantity]]) -> list[st
             *(f"    {s.name} = hyper.{s.name}" for s in sorted(used, key=str)),
             f"    return ({''.join(u + ', ' for u in unit).strip()})",
         ]),
-        _function("filter_map", ("a", "filters", "g"), a | {"filters": m}, [(form.filters[s], s.shape) for s in m]),
-        _function("settled", ("a", "g"), a, [(g * form.gains[s].subs(z, 1), s.shape) for s in m]),
-        _function("drive", ("a", "filters", "filters_next", "g"), seen, [(form.drive, Shape.PARAMETER)], single=True),
-        _function("feedthrough", ("a",), a, [(form.feedthrough, Shape.SCALAR)], single=True),
-        _function("lag", ("a",), a, [(form.lag, Shape.SCALAR)], single=True),
-        _function(
+        emit_function("filter_map", ("a", "filters", "g"), a | {"filters": m}, [(form.filters[s], s.shape) for s in m]),
+        emit_function("settled", ("a", "g"), a, [(g * form.gains[s].subs(z, 1), s.shape) for s in m]),
+        emit_function(
+            "drive", ("a", "filters", "filters_next", "g"), seen, [(form.drive, Shape.PARAMETER)], single=True
+        ),
+        emit_function("feedthrough", ("a",), a, [(form.feedthrough, Shape.SCALAR)], single=True),
+        emit_function("lag", ("a",), a, [(form.lag, Shape.SCALAR)], single=True),
+        emit_function(
             "pole_start", ("a", "filters", "g"), a | {"filters": m}, [(form.pole_start, Shape.PARAMETER)], single=True
         ),
     ]
@@ -166,7 +170,7 @@ def source_of(expr: sp.Expr, context: Shape) -> str:
     return str(_Printer(context).doprint(expr.xreplace({sp.log(b): DecayLog(b) for b in decays})))
 
 
-def _function(
+def emit_function(
     name: str,
     arguments: Iterable[str],
     tuples: Mapping[str, list[Quantity]],

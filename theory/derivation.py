@@ -14,6 +14,7 @@ from typing import Any
 
 import sympy as sp
 
+from theory.at_rest import emit_at_rest
 from theory.averaging import Averages, as_variance, average, published_averages
 from theory.clock import after_long
 from theory.codegen import EmittedRule, emit
@@ -24,6 +25,7 @@ from theory.html import html
 from theory.latex import document
 from theory.markdown import markdown
 from theory.modified_flow import ModifiedFlow, modified_flow
+from theory.modulation import Modulation, modulation
 from theory.normal_form import NormalForm, to_normal_form
 from theory.pdf import write_pdf
 from theory.projection import Projection, project
@@ -66,6 +68,7 @@ class Derivation:
     projection: Projection
     ripple: Ripple
     modified_flow: ModifiedFlow
+    modulation: Modulation
 
     @property
     def filter(self) -> sp.Expr:
@@ -119,6 +122,16 @@ class Derivation:
     def emitted(self) -> EmittedRule:
         """The same expressions as Python source over a tensor namespace."""
         return emit(self)
+
+    @cached_property
+    def emitted_at_rest(self) -> EmittedRule:
+        """The same with the functions of the preconditioner's fixed point; refuses a rule that has none (`emit_at_rest`)."""
+        return emit_at_rest(self)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether P depends on the gradient, through an accumulator that is no counter."""
+        return any(self.normal_form.P.has(a) and not self.update.states[str(a)].counter for a in self.flow.a_X)
 
     def rule_symbol(self, name: str) -> Quantity:
         """Symbol of a hyperparameter or state."""
@@ -179,7 +192,17 @@ def derive(rule: UpdateRule | str | Path, **choices: Any) -> Derivation:
     flow = to_flow(form, averages)
     closure = complementarity(form, stab, flow)
     return Derivation(
-        loaded, update, form, stab, averages, flow, closure, project(form), ripple(form, averages), modified_flow(form)
+        loaded,
+        update,
+        form,
+        stab,
+        averages,
+        flow,
+        closure,
+        project(form),
+        ripple(form, averages),
+        modified_flow(form),
+        modulation(form),
     )
 
 
@@ -244,6 +267,23 @@ def _ripples(d: Derivation) -> Step:
             ("drift", r"r_{\dot w}", as_variance(d.ripple.drift)),
         ),
         ("the ripple of the accumulators is negligible",),
+    )
+
+
+def _modulations(d: Derivation) -> Step:
+    return Step(
+        "modulation",
+        "Modulations of the oscillation",
+        "beyond the published theory",
+        "Let sharpening alone raise a critical eigenvalue by a share α of λ* per step. Amplitude and excess then turn about the flow at "
+        "frequency ω per step, and grow by the factor exp(π ϱ) in each turn: slow filters need slow sharpening. A run measures ϱ.",
+        (
+            ("growth of the amplitude", r"\kappa", d.modulation.rate),
+            ("delay of that growth", r"\tau", d.modulation.delay),
+            ("frequency", r"\omega", r"\sqrt{2\alpha\kappa}"),
+            ("number", r"\varrho", r"\left(\tfrac12-F'(1)+\tau\right)\omega"),
+        ),
+        ("modulations of the oscillation stay small: ϱ is far below 1",),
     )
 
 
@@ -336,6 +376,7 @@ def _describe(d: Derivation) -> list[Step]:
         d.projection.step(Step),
         *([_inertial(d)] if form.filters else []),
         _second_order(d),
+        _modulations(d),
         *([_ripples(d)] if d.ripple.threshold != 0 else []),
         d.fixed_point.step(Step),
     ]

@@ -72,3 +72,16 @@ def states_row(rule: LoweredRule, states: States, names: tuple[str, ...], keep: 
 def spectrum_row(modes: Modes, threshold: float) -> Row:
     """Eigenvalues of P⁻¹H and their threshold for a row."""
     return {"eigenvalues": modes.values, "threshold": threshold}
+
+
+def tensor_like(x: Any, like: Tensor) -> Tensor:
+    """What an emitted function returned, a number where nothing depends on a tensor, as a tensor."""
+    return x if isinstance(x, Tensor) else like.new_full((1,), float(x))
+
+
+def vectors_like(values: Any, like: States) -> States:
+    """What an emitted function returned for the accumulators, in their shapes."""
+    return tuple(
+        tensor_like(v, b).expand_as(b) if not isinstance(v, Tensor) or v.shape != b.shape else v
+        for v, b in zip(values, like, strict=True)
+    )

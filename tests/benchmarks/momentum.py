@@ -11,7 +11,9 @@ that of THEORY section 8, and its metrics are used. So near λ*, because with mo
 Averaging asks that the eigenvalues move slowly. Without a second moment, the learning rate is the largest 2^(k/2) at which on seed 0 the
 top eigenvalue rises through λ* by at most 0.2 % of it per step, the mean over five steps (``--choose-lr`` searches); with one it is 0.004, or 0.003 at β₁ = 0.5.
 
-``central`` keeps the rule's own filter states, ``inertial`` one pole of equal lag, ``eliminated`` none.
+``central`` keeps the rule's own filter states, ``inertial`` one pole of equal lag, ``eliminated`` none; ``cross`` is ``central`` with
+g∘∇⟨H,Σ⟩ kept in E[g²] (the same where nothing is squared), ``rod`` the rod flow. "restarted" lines: the same flows, started anew from the
+midpoint at the first step of E.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from numerics import Problem, simulate
+from numerics import InputRefused, Problem, restart_at_edge, simulate
 from numerics.data import digits
 from numerics.models import MLP
 from numerics.summary import summarise
@@ -31,7 +33,7 @@ from theory import derive
 
 STEPS, KICK, START, SEEDS, EXAMPLES, NOISE = 250, 2e-3, 0.99, (1, 2, 3), 400, 0.3
 LIMIT, SLOW = 2000, 2e-3  # steps to the edge; rise per step
-FORMS = ("central", "inertial", "eliminated")
+FORMS = ("central", "inertial", "eliminated", "cross", "rod")
 SECOND = dict(beta2=0.99, eps=1e-8)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "heavy ball 0.5": ("heavy_ball", dict(lr=2**-2, momentum=0.5, ema=True)),
@@ -63,7 +65,7 @@ FIGURES = {
 
 
 def figures_of(run, name):
-    """Metrics of THEORY section 8 for one flow; None where the run has no edge or the flow stopped."""
+    """Metrics of THEORY section 8 for one flow; None where the flow stopped."""
     if name in run.manifest["stopped"]:
         return None
     summary = summarise(run, central=name)
@@ -93,6 +95,23 @@ def one_seed(rule, hyper, seed, forms):
     for name, figures in found.items():
         text = shown(figures) if figures else f"stopped: {run.manifest['stopped'][name]}"
         print(f"    {name:10s} {text}", flush=True)
+    return found | restarted(run, problem, rule, hyper, forms)
+
+
+def restarted(run, problem, rule, hyper, forms):
+    """The same figures of flows started at the first step of the edge."""
+    try:
+        again = restart_at_edge(run, problem, rule, hyper, processes=("stable", *forms))
+    except InputRefused as reason:
+        print(f"    not restarted: {reason}")
+        return {}
+    stable = again.summary()
+    print(
+        f"    restarted stable: loss {stable.stable_loss_error:.4g}  distance {stable.distance_stable:.4g}", flush=True
+    )
+    found = {f"{name}, restarted": figures_of(again, name) for name in forms}
+    for name, figures in found.items():
+        print(f"    {name:21s} {shown(figures) if figures else 'stopped'}", flush=True)
     return found
 
 
@@ -131,11 +150,11 @@ def main():
             print(f"  lr = {choose_lr(rule, hyper)}")
             continue
         rows = [one_seed(rule, hyper, seed, arguments.form) for seed in arguments.seeds]
-        for name in arguments.form:
+        for name in [*arguments.form, *(f"{form}, restarted" for form in arguments.form)]:
             values = [row[name] for row in rows if row.get(name)]
             if values:
                 print(
-                    f"  median {name:10s} {shown({k: np.median([v[k] for v in values]) for k in values[0]})}",
+                    f"  median {name:21s} {shown({k: np.median([v[k] for v in values]) for k in values[0]})}",
                     flush=True,
                 )
 

@@ -12,6 +12,7 @@ still alive when the oscillation begins. RMSProp has no such learning rate: from
 at any useful one. It starts after 60 steps, when ν has filled, at the largest of 0.004, 0.002, 0.001 whose top eigenvalue there is within
 10 % of λ* on seed 0; no kick. Length: 250 steps. GD runs both signs of the kick. Metrics: THEORY section 8. ``nu_spread`` is the
 distance, measured like the ν error, of two discrete runs that start 1e-6 apart: what no averaged theory can resolve.
+``restarted…`` are the figures of flows that start anew from the midpoint at the first step of E.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from numerics import Problem, simulate
+from numerics import Problem, restart_at_edge, simulate
 from numerics.data import digits
 from numerics.derivatives import NonFiniteLoss
 from numerics.eigen import EigenTracker, independent_top_eigenvalues
@@ -101,6 +102,9 @@ class Row:
     modes: int
     onset: int
     eigenvalue: float
+    restarted: float
+    restarted_loss: float
+    restarted_loss_stable: float
 
 
 def critical_error(run, problem, lowered, context):
@@ -149,10 +153,18 @@ def one_seed(rule, hyper, seed):
         )
         a, b = (smooth(r.states_series["nu"].reshape(STEPS, -1)) for r in (one, near["discrete"]))
         spread = float(np.mean(np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)))
-    return [_row(r, seed, s, start, spread, critical_error(r, problem, lowered, context)) for s, r in runs.items()]
+    return [
+        _row(r, seed, s, start, spread, critical_error(r, problem, lowered, context), again(r, problem, rule, hyper))
+        for s, r in runs.items()
+    ]
 
 
-def _row(run, seed, sign, start, spread, eigenvalue):
+def again(run, problem, rule, hyper):
+    """Summary of the flows restarted at the first step of the edge, or None without an edge."""
+    return restart_at_edge(run, problem, rule, hyper).summary() if run.summary().edge else None
+
+
+def _row(run, seed, sign, start, spread, eigenvalue, restarted):
     shown = {figure: (central, stable) for figure, central, stable, _ in run.summary().as_rows()}
 
     def figure(name, column=0):
@@ -175,6 +187,14 @@ def _row(run, seed, sign, start, spread, eigenvalue):
         int(run["central"].critical.max()),
         int(figure("onset delay, steps") if shown.get("onset delay, steps", ("",))[0] else -1),
         eigenvalue,
+        *(
+            float("nan") if restarted is None or value is None else value
+            for value in (
+                getattr(restarted, "deviation_explained", None),
+                getattr(restarted, "predicted_loss_error", None),
+                getattr(restarted, "stable_loss_error", None),
+            )
+        ),
     )
     print(
         "  ".join(
