@@ -33,6 +33,7 @@ STEPS = {torch.float64: (0.03, 0.01, 0.003, 0.001, 0.0003), torch.float32: (0.1,
 FALL = 15.0  # of the error from step to step; a smooth function's falls by 80 to 120 once the steps are short enough
 TOLERANCE = {torch.float64: 1e-3, torch.float32: 3e-2}
 NEARBY = 0.05
+ROUND_OFF = 3.0  # of a difference of three gradients, in units of eps times the size of their terms
 
 _SMOOTH = "a smooth activation such as GELU, SiLU or Tanh"
 # Nodes of the autograd graph that are not twice continuously differentiable, and what to use instead.
@@ -207,8 +208,6 @@ def _errors_at(loss: Loss, w: Tensor, blocks: tuple[int, ...], generator: torch.
 def _errors_along(loss: Loss, local: LocalDerivatives, u: Tensor) -> Errors:
     first, Hu = local.grad @ u, local.hessian_product(u[:, None])[:, 0]
     third = local.third(u[:, None], "exact")[0, 0]
-    small = torch.finfo(u.dtype).eps ** 0.5
-    floors = (1e-3 * local.grad.norm(), small * local.grad.norm(), small * (local.grad.norm() + Hu.norm()))
     by_step: list[tuple[float, tuple[Tensor, ...]]] = []
     for step in STEPS[u.dtype]:
         try:
@@ -221,12 +220,22 @@ def _errors_along(loss: Loss, local: LocalDerivatives, u: Tensor) -> Errors:
             ((plus - local.grad) + (minus - local.grad)) / step**2,
         )
         by_step.append((step, differences))
-    extrapolated = [_extrapolated(a, b) for a, b in pairwise(by_step)]
-    return Errors(
-        *(
-            _consistent([_relative(d[order], exact, floor) for d in extrapolated])
-            for order, (exact, floor) in enumerate(zip((first, Hu, third), floors, strict=True))
-        )
+    errors: list[list[float]] = [[], [], []]
+    for longer, shorter in pairwise(by_step):
+        compared = zip(_extrapolated(longer, shorter), (first, Hu, third), _floors(local, Hu, shorter[0]), strict=True)
+        for found, (difference, exact, floor) in zip(errors, compared, strict=True):
+            found.append(_relative(difference, exact, floor))
+    return Errors(*map(_consistent, errors))
+
+
+def _floors(local: LocalDerivatives, Hu: Tensor, step: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sizes below which derivatives of each order count as zero: round-off in the last is within the tolerance."""
+    eps, norm = torch.finfo(Hu.dtype).eps, local.grad.norm()
+    terms = norm + Hu.norm() * (1 + local.w.norm())  # the size of what cancels in a gradient
+    return (
+        1e-3 * norm,
+        eps**0.5 * norm,
+        eps**0.5 * (norm + Hu.norm()) + ROUND_OFF * eps * terms / step**2 / TOLERANCE[Hu.dtype],
     )
 
 

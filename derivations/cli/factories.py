@@ -163,10 +163,19 @@ def _parameter(argument: ast.arg, default: ast.expr | None, text: str) -> Parame
     except ValueError:  # a default that only running the file could tell
         value = None
     annotation = ast.unparse(argument.annotation).strip("'\"") if argument.annotation is not None else ""
-    if annotation.startswith("Literal["):
-        choices = tuple(ast.literal_eval(f"({annotation[8:-1]},)"))
-        return Parameter(str, value, text, choices)
-    return Parameter(_reader(annotation, value), value, text)
+    choices = _choices(annotation)
+    return Parameter(str if choices else _reader(annotation, value), value, text, choices)
+
+
+def _choices(annotation: str) -> tuple[str, ...]:
+    """Return the texts that a Literal annotation allows, none for any other."""
+    if not annotation.startswith("Literal[") or not annotation.endswith("]"):
+        return ()
+    try:
+        found = ast.literal_eval(f"({annotation[8:-1]},)")
+    except (ValueError, SyntaxError):
+        return ()
+    return tuple(found) if all(isinstance(choice, str) for choice in found) else ()
 
 
 def _reader(annotation: str, default: Any) -> Callable[[str], Any]:

@@ -103,22 +103,19 @@ def plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_of(name: str) -> Any:
-    from numerics import models
-
     if ":" in name:
         return load(name, "--model")
     factory("models", name)
-    return next(getattr(models, known) for known in models.__all__ if known.lower() == name)
+    module = importlib.import_module(f"numerics.models.{name}")
+    return next(value for known, value in vars(module).items() if known.lower() == name and isinstance(value, type))
 
 
 def _data(name: str, options: dict[str, Any], kind: Any, seed: int | None, place: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return inputs and targets; where data come in several forms, the first that the network takes is chosen.
 
     Raises:
-        CommandRefused: a user's function returns something else.
+        CommandRefused: a user's function returns something else, or a seed is given for data without.
     """
-    from numerics import data
-
     declared = data_factory(name)
     takes = getattr(kind, "takes", ())
     if "form" in declared.parameters and "form" not in options:
@@ -126,8 +123,11 @@ def _data(name: str, options: dict[str, Any], kind: Any, seed: int | None, place
         options |= {"form": forms[0]} if forms else {}
     if name.endswith(FILES):
         options["path"] = name
-    maker = load(name, "--data") if ":" in name else getattr(data, "arrays" if name.endswith(FILES) else name)
     given = place if seed is None else {**place, "seed": seed}
+    if seed is not None and "seed" not in declared.given:
+        raise CommandRefused(f"--data-seed is for data that are drawn, and {name} are not: leave it out.")
+    own = "arrays" if name.endswith(FILES) else name
+    maker = load(name, "--data") if ":" in name else getattr(importlib.import_module(f"numerics.data.{own}"), own)
     made = _call(maker, name, options, **given)
     if not (isinstance(made, tuple | list) and len(made) == 2):
         raise CommandRefused(f"--data {name} must return a pair (inputs, targets), got {type(made).__name__}.")

@@ -151,7 +151,7 @@ def _add_part(group: argparse._ArgumentGroup, part: str, keys: Mapping[str, tupl
             choices=parameter.choices or None,
             default=argparse.SUPPRESS,
             metavar=key.upper(),
-            help=(f"{parameter.help}; " if parameter.help else "").replace("%", "%%") + note,
+            help=((f"{parameter.help}; " if parameter.help else "") + note).replace("%", "%%"),
         )
 
 

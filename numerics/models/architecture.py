@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import nn
@@ -55,6 +58,8 @@ def form_of(inputs: Tensor) -> str:
 def fitting(form: str) -> tuple[str, ...]:
     """Return the names of the built-in networks that take a form of inputs."""
     here = __name__.rpartition(".")[0]
+    for module in iter_modules([str(Path(__file__).parent)]):
+        import_module(f"{here}.{module.name}")
     own = (kind for kind in _kinds(Architecture) if "for_data" in vars(kind) and kind.__module__.startswith(here))
     return tuple(sorted(kind.__name__.lower() for kind in own if form in kind.takes))
 

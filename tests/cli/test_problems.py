@@ -164,6 +164,7 @@ def test_lists_of_numbers(text, value):
         ("int | None", None, "4", 4),
         ("", 2.5, "3", 3.0),
         ("", "a", "3", "3"),
+        ("Literal[1, 2]", 1, "2", 2),
         ("", factories.REQUIRED, "1.5", 1.5),
         ("Anything", factories.REQUIRED, "word", "word"),
     ],
@@ -171,6 +172,20 @@ def test_lists_of_numbers(text, value):
 def test_how_a_text_becomes_an_argument(annotation, default, text, value):
     read = factories._reader(annotation, default)(text)
     assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "choices"),
+    [
+        ("Literal['a', 'b']", ("a", "b")),
+        ("Literal['a'] | None", ()),
+        ("Literal[1, 2]", ()),
+        ("Literal[A]", ()),
+        ("int", ()),
+    ],
+)
+def test_choices(annotation, choices):
+    assert factories._choices(annotation) == choices
 
 
 def test_arguments_of_all_kinds_are_seen():
@@ -268,6 +283,7 @@ def test_a_users_data(mine, tmp_path):
         (("mlp", 0, "none.npz"), "none.npz does not exist"),
         (("no_such_module_of_mine:make",), "cannot be imported: ModuleNotFoundError"),
         (("NET:None",), "which has"),
+        (("mlp", 0, "digits", "mse", 3), "--data-seed is for data that are drawn, and digits are not"),
         (("none.py:make",), "cannot be imported: FileNotFoundError"),
         (("NET:three",), "must be a torch.nn.Module, got int"),
         (("NET:Net", 0, "moons"), "the module must accept the inputs of shape (200, 2)"),
@@ -277,7 +293,7 @@ def test_a_users_data(mine, tmp_path):
 def test_refusals(mine, arguments, words):
     arguments = [a.replace("NET", str(mine)) if isinstance(a, str) else a for a in arguments]
     with pytest.raises((CommandRefused, InputRefused)) as refusal:
-        problems.build(*arguments)
+        problems.build(*arguments[:4], data_seed=(arguments[4:] or [None])[0])
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
 
 
