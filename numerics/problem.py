@@ -10,7 +10,8 @@ from torch import nn
 
 from numerics.derivatives import LocalDerivatives, NonFiniteLoss, evaluate
 from numerics.errors import InputRefused
-from numerics.models.network import CRITERIA, Network
+from numerics.models.losses import CRITERIA
+from numerics.models.network import Network
 from numerics.self_check import CheckReport, check_derivatives
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from numerics.models.network import Criterion
+    from numerics.models.losses import Criterion
 
 T = TypeVar("T")
 
@@ -80,8 +81,8 @@ class Problem:
         Args:
             module: deterministic in its present mode; it is referred to and not changed.
             data: (inputs, targets), on the module's device.
-            criterion: "mse" (½‖f − y‖², summed over outputs, averaged over examples), "cross_entropy", or a function
-                (outputs, targets) -> scalar.
+            criterion: "mse" (½‖f − y‖², summed over outputs, averaged over examples), "cross_entropy", "binary_mse" and
+                "binary_cross_entropy" (one output, targets ±1), or a function (outputs, targets) -> scalar.
             name: how messages call the loss.
 
         Returns:

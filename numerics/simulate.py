@@ -125,6 +125,7 @@ def simulate(
         n=problem.n,
         dtype=str(problem.dtype),
         start=_digest(problem.w0, *start),
+        **({"problem": problem.settings} if problem.settings else {}),
     )
     with exact_arithmetic(deterministic=deterministic):
         if check:

@@ -13,20 +13,13 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from numerics.errors import InputRefused
+from numerics.models.losses import refuse_non_finite, refuse_targets
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-Criterion = Callable[[Any, Any], torch.Tensor]
-
-
-def half_squared_error(outputs: Float[Tensor, "batch ..."], targets: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
-    """Return ½‖f − y‖², summed over outputs, averaged over examples (`F.mse_loss` fails in forward mode)."""
-    return (outputs - targets).square().sum() / (2 * outputs.shape[0])
-
-
-CRITERIA: dict[str, Criterion] = {"mse": half_squared_error, "cross_entropy": nn.functional.cross_entropy}
+    from numerics.models.losses import Criterion
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,9 @@ class Network:
         """Refuse (InputRefused, naming the layer) what cannot be a smooth deterministic function of the parameters."""
         refuse_parameters(self.module, self.inputs)
         refuse_training_mode(self.module)
+        refuse_non_finite("inputs", self.inputs)
+        refuse_non_finite("targets", self.targets)
+        _refuse_unreadable(self)
         refuse_changing_buffers(self)
 
     @property
@@ -163,6 +159,26 @@ def refuse_training_mode(module: nn.Module) -> None:
                 f"the loss must be a fixed smooth function, but {describe(layer, name)} uses batch statistics in "
                 f"training mode, whose third derivatives are wrong in autograd; call module.eval() or use GroupNorm"
             )
+
+
+def _refuse_unreadable(network: Network) -> None:
+    """Refuse inputs that the module fails on, and targets that do not fit its outputs.
+
+    Raises:
+        InputRefused: with what the module raised.
+    """
+    copies = {name: b.clone() for name, b in network.module.named_buffers()}
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            outputs = functional_call(network.module, {**network.unflatten(network.flat), **copies}, (network.inputs,))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shape = f" of shape {tuple(network.inputs.shape)}" if isinstance(network.inputs, torch.Tensor) else ""
+        first = str(error).split("\n", maxsplit=1)[0]
+        raise InputRefused(
+            f"the module must accept the inputs{shape} as its one argument, but it raised {type(error).__name__}: "
+            f"“{first}”; reshape the inputs or change the module"
+        ) from error
+    refuse_targets(network.criterion, outputs, network.targets)
 
 
 def refuse_changing_buffers(network: Network) -> None:

@@ -122,7 +122,7 @@ def test_flags_override_the_toml_file(cli, tmp_path, monkeypatch):
         raise Stop
 
     monkeypatch.setattr(numerics, "simulate", simulate)
-    monkeypatch.setattr(run_command, "build", lambda model, seed: small_problem())
+    monkeypatch.setattr(run_command, "build", lambda *parts, **options: small_problem())
     config = tmp_path / "run.toml"
     config.write_text(
         'rule = "rmsprop"\nlr = 0.1\neps = 0\nsteps = 7\nbias_correction = true\nprocesses = ["discrete"]\n'

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from derivations.cli import problems
+from derivations.cli import factories, problems
 from numerics import InputRefused, Problem, simulate, stationary_preconditioner
 from numerics.data import digits
 from numerics.devices import accept_device, exact_arithmetic
@@ -60,7 +60,7 @@ def test_a_resumed_run_follows_its_inputs(tmp_path, monkeypatch):
     assert run.complete and np.isfinite(run["central"].loss).all()
 
 
-@pytest.mark.parametrize("name", problems.MODELS if hasattr(problems, "MODELS") else ["mlp"])
+@pytest.mark.parametrize("name", factories.names("models"))
 def test_every_model_of_the_command_line_follows_its_inputs(name):
     with torch.device("meta"):
         problem = problems.build(name, 0)
