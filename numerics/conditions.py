@@ -70,7 +70,7 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
                 "without a critical mode the central flow is the stable flow",
             )
         )
-    found += _ripples(central)
+    found += _ripples(central) + _modulation(central)
     bad = int(np.nansum(central.sdcp_status > 0)) if "sdcp_status" in central else 0
     found.append(
         _entry(
@@ -105,6 +105,20 @@ def _ripples(central: Any) -> list[dict[str, Any]]:
     }
     shares = {k: float(np.nanmedian(central[k])) for k in texts if k in central and np.isfinite(central[k]).any()}
     return [_entry(texts[k][0], v < 0.1, f"median share {v:.2e}", texts[k][1]) for k, v in shares.items()]
+
+
+def _modulation(central: Any) -> list[dict[str, Any]]:
+    if "modulation" not in central or not np.isfinite(central.modulation).any():
+        return []
+    rho = float(np.nanmedian(central.modulation))
+    return [
+        _entry(
+            "eigenvalues rise slowly against the filter",
+            rho < 1.0,
+            f"median modulation number {rho:.2f}",
+            "modulations of the oscillation grow by e^(π·number) in each turn; above 1 expect bursts instead of an average",
+        )
+    ]
 
 
 def _onset(run: Run) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,20 @@ from numerics.conditions import conditions
 from numerics.errors import InputRefused
 from numerics.lowered import LoweredRule, States, lower
 from numerics.problem import NonFiniteLoss, Problem
-from numerics.processes import AveragedFlow, Context, Discrete, Midpoint, Process, ProcessStopped
+from numerics.processes import (
+    AveragedFlow,
+    Context,
+    Discrete,
+    Midpoint,
+    Process,
+    ProcessStopped,
+    Rod,
+    StationaryFlow,
+)
 from numerics.processes.process import tracker
 from numerics.records import Run
 from numerics.run_directory import MemoryRecords, RunDirectory
-from theory import derive
+from theory import Derivation, derive
 
 # Flows by name: what distinguishes each from the others.
 FLOWS: dict[str, dict[str, Any]] = {
@@ -29,7 +38,10 @@ FLOWS: dict[str, dict[str, Any]] = {
     "central": dict(oscillates=True),
     "inertial": dict(oscillates=True, form="inertial"),
     "eliminated": dict(oscillates=True, form="eliminated"),
+    "cross": dict(oscillates=True, cross_term=True),
+    "ablated": dict(oscillates=True, regularises=False),
 }
+ALL = ("discrete", "midpoint", *FLOWS, "stationary", "rod")
 PROCESSES = ("discrete", "midpoint", "stable", "central")
 # Weights of every step are kept while all processes together need no more than this many numbers.
 KEEP_NUMBERS = 64_000_000
@@ -64,8 +76,9 @@ def simulate(
         warm_start: optimizer steps taken first by all processes together, not counted in ``steps``.
         state: the optimizer's own state before the update at w₀, by the rule's names.
         kick: displacement of the discrete run at the start, relative to ‖w₀‖, along the top mode of P⁻¹H.
-        processes: which of discrete, midpoint, stable, central, and for rules with momentum inertial and eliminated, the forms of the
-            central flow that replace the filter states by one pole of equal lag, or by their value at a constant gradient.
+        processes: which of discrete, midpoint, stable, central; for rules with momentum inertial and eliminated, the forms of the
+            central flow that replace the filter states by one pole of equal lag, or by their value at a constant gradient; for adaptive
+            rules cross, the central flow that keeps g∘∇⟨H,Σ⟩ in E[g²] (T5), ablated, the one without ½∇⟨H,Σ⟩ in ẇ, and stationary, where the preconditioner sits at its fixed point; rod.
         seed: of the kick's sign and all random directions.
         out: run directory, or None to keep everything in memory.
         resume: continue the run in ``out``.
@@ -82,7 +95,9 @@ def simulate(
     _refuse_arguments(steps, warm_start, kick, processes, substeps, out, resume)
     numbers, choices = _split(hyper)
     derivation = derive(rule, **choices)
-    lowered = lower(derivation.emitted, numbers, problem.blocks, problem.w0)
+    _refuse_undefined(derivation, processes)
+    emitted = derivation.emitted_at_rest if "stationary" in processes else derivation.emitted
+    lowered = lower(emitted, numbers, problem.blocks, problem.w0)
     derivation.certify(numbers)
     if check:
         problem.check(seed).require()
@@ -107,6 +122,30 @@ def simulate(
     return run
 
 
+def iterates(
+    problem: Problem,
+    rule: Any,
+    hyper: Mapping[str, Any],
+    *,
+    warm_start: int = 0,
+    kick: float = 0.0,
+    seed: int = 0,
+    state: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """The optimizer's own path, as the discrete process of `simulate` takes it.
+
+    Yields:
+        Weights, and the states before the update there, by name; without end.
+    """
+    numbers, choices = _split(hyper)
+    lowered = lower(derive(rule, **choices).emitted, numbers, problem.blocks, problem.w0)
+    w, states = _warm_up(problem, lowered, warm_start, lowered.pack(state))
+    w = _kicked(Context(problem, lowered, False, seed), w, states, kick)
+    while True:
+        yield w, lowered.unpack(states)
+        w, states = lowered.f.step(w, problem.gradient(w)[1], states)
+
+
 class _Simulation:
     """The loop over steps: every process in order, rows recorded, checkpoints committed."""
 
@@ -128,18 +167,24 @@ class _Simulation:
 
     def _build(self, w: Tensor, states: States) -> dict[str, Process]:
         names, context = self.config["processes"], self.context
-        if set(FLOWS) & set(names):
+        flows = [name for name in names if name not in {"discrete", "midpoint"}]
+        if flows:
             _refuse_memoryless(self.problem, context.rule, w, states)
         discrete = Discrete(context, _kicked(context, w, states, self.config["kick"]), states)
         built: dict[str, Process] = {}
         if {"discrete", "midpoint"} & set(names):
             built["discrete"] = discrete
-        if "midpoint" in names or (set(FLOWS) & set(names) and "discrete" in built):
+        if "midpoint" in names or (flows and "discrete" in built):
             built["midpoint"] = Midpoint(context, discrete)
-        for name in names:
-            if name in FLOWS:
-                built[name] = AveragedFlow(context, w, states, name, substeps=self.config["substeps"], **FLOWS[name])
-        return built
+        return built | {name: self._flow(name, w, states) for name in flows}
+
+    def _flow(self, name: str, w: Tensor, states: States) -> AveragedFlow | Rod:
+        kinds: dict[str, Any] = {"rod": Rod, "stationary": StationaryFlow}
+        kind = kinds.get(name, AveragedFlow)
+        flow: AveragedFlow | Rod = kind(
+            self.context, w, states, name, substeps=self.config["substeps"], **FLOWS.get(name, {})
+        )
+        return flow
 
     def run(self, progress: Callable[[int, int], None] | None) -> Run:
         """Make all remaining steps and return the run."""
@@ -163,7 +208,7 @@ class _Simulation:
         if name in self.stopped or (name == "midpoint" and "discrete" in self.stopped):
             return {}
         middle = self.processes.get("midpoint")
-        if isinstance(process, AveragedFlow) and isinstance(middle, Midpoint) and "discrete" not in self.stopped:
+        if isinstance(process, AveragedFlow | Rod) and isinstance(middle, Midpoint) and "discrete" not in self.stopped:
             process.displacement = middle.displacement
         try:
             row: dict[str, Any] = _numpy(process.step())
@@ -203,11 +248,10 @@ def _refuse_arguments(
         )
     if not np.isfinite(kick):
         raise InputRefused(f"kick must be a finite number (a relative displacement such as 1e-3), got {kick!r}.")
-    known = ("discrete", "midpoint", *FLOWS)
-    unknown = [p for p in processes if p not in known]
+    unknown = [p for p in processes if p not in ALL]
     if unknown or not processes:
         raise InputRefused(
-            f"processes must be some of {', '.join(known)}, got {unknown[0]!r}."
+            f"processes must be some of {', '.join(ALL)}, got {unknown[0]!r}."
             if unknown
             else "processes must name at least one process, got none."
         )
@@ -215,6 +259,15 @@ def _refuse_arguments(
         raise InputRefused(f"substeps must be an integer ≥ 1, got {substeps!r}.")
     if resume and out is None:
         raise InputRefused("resume=True needs out=, the run directory to continue, got None.")
+
+
+def _refuse_undefined(derivation: Derivation, processes: Sequence[str]) -> None:
+    name = derivation.rule.name
+    if "ablated" in processes and not derivation.adapts:
+        raise InputRefused(
+            f"the process 'ablated' does not exist for the rule {name!r}: its preconditioner is constant, so without ½∇⟨H,Σ⟩ no "
+            "oscillation can keep the margin (ℬ = 0); leave it out of processes."
+        )
 
 
 def _split(hyper: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import sympy as sp
 
+from theory.at_rest import emit_at_rest
 from theory.averaging import Averages, as_variance, average, published_averages
 from theory.clock import after_long
 from theory.codegen import EmittedRule, emit
@@ -24,6 +25,7 @@ from theory.html import html
 from theory.latex import document
 from theory.markdown import markdown
 from theory.modified_flow import ModifiedFlow, modified_flow
+from theory.modulation import Modulation, modulation
 from theory.normal_form import NormalForm, to_normal_form
 from theory.pdf import write_pdf
 from theory.projection import Projection, project
@@ -32,7 +34,7 @@ from theory.ripple import Ripple, ripple
 from theory.rule import Update, UpdateRule
 from theory.stability import Stability, stability
 from theory.standalone import torch_source
-from theory.symbols import HSH, Quantity, g, q, w
+from theory.symbols import HSH, Quantity, Shape, g, q, w
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Derivation:
     projection: Projection
     ripple: Ripple
     modified_flow: ModifiedFlow
+    modulation: Modulation
 
     @property
     def filter(self) -> sp.Expr:
@@ -119,6 +122,16 @@ class Derivation:
     def emitted(self) -> EmittedRule:
         """The same expressions as Python source over a tensor namespace."""
         return emit(self)
+
+    @cached_property
+    def emitted_at_rest(self) -> EmittedRule:
+        """The same with the functions of the preconditioner's fixed point; refuses a rule that has none (`emit_at_rest`)."""
+        return emit_at_rest(self)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether P depends on the gradient, through an accumulator that is no counter."""
+        return any(self.normal_form.P.has(a) and not self.update.states[str(a)].counter for a in self.flow.a_X)
 
     def rule_symbol(self, name: str) -> Quantity:
         """Symbol of a hyperparameter or state."""
@@ -179,18 +192,27 @@ def derive(rule: UpdateRule | str | Path, **choices: Any) -> Derivation:
     flow = to_flow(form, averages)
     closure = complementarity(form, stab, flow)
     return Derivation(
-        loaded, update, form, stab, averages, flow, closure, project(form), ripple(form, averages), modified_flow(form)
+        loaded,
+        update,
+        form,
+        stab,
+        averages,
+        flow,
+        closure,
+        project(form),
+        ripple(form, averages),
+        modified_flow(form),
+        modulation(form),
     )
 
 
-def _clock_assumption(form: NormalForm) -> tuple[str, ...]:
-    """What (T7) costs where an accumulator's map depends on the counter."""
-    clocks = {a for a in form.accumulators if form.update.states[str(a)].counter}
-    timed = [str(a) for a, f in form.accumulators.items() if a not in clocks and f.free_symbols & clocks]
+def _clocks(d: Derivation) -> str:
+    """How clocks move, where there are any."""
+    clocks = ", ".join(str(c) for c in d.normal_form.clocks)
     return (
-        (f"the map of {', '.join(timed)} changes slowly with the step counter: early steps are only approximate",)
-        if timed
-        else ()
+        f" No gradient reaches {clocks}: each step advances it exactly, first, and its rate is its change in a step."
+        if clocks
+        else ""
     )
 
 
@@ -238,12 +260,38 @@ def _ripples(d: Derivation) -> Step:
         "Ripple of the accumulators",
         "section 2",
         "Where the gradient does not vanish the accumulators oscillate at first order, which the averages drop. "
-        "Both quantities must be far below 1; a run measures them.",
+        + (
+            "The vectors are what an oscillation y of the gradient and the mean gradient lose by it, and must be small against these; "
+            "a run measures both shares."
+            if d.normal_form.shape is Shape.MATRIX
+            else "Both quantities must be far below 1; a run measures them."
+        ),
         (
             ("threshold", r"r_{\lambda^*}", d.ripple.threshold),
-            ("drift", r"r_{\dot w}", as_variance(d.ripple.drift)),
+            (
+                "drift",
+                r"r_{\dot w}",
+                d.ripple.drift if d.normal_form.shape is Shape.MATRIX else as_variance(d.ripple.drift),
+            ),
         ),
         ("the ripple of the accumulators is negligible",),
+    )
+
+
+def _modulations(d: Derivation) -> Step:
+    return Step(
+        "modulation",
+        "Modulations of the oscillation",
+        "beyond the published theory",
+        "Let sharpening alone raise a critical eigenvalue by a share α of λ* per step. Amplitude and excess then turn about the flow at "
+        "frequency ω per step, and grow by the factor exp(π ϱ) in each turn: slow filters need slow sharpening. A run measures ϱ.",
+        (
+            ("growth of the amplitude", r"\kappa", d.modulation.rate),
+            ("delay of that growth", r"\tau", d.modulation.delay),
+            ("frequency", r"\omega", r"\sqrt{2\alpha\kappa}"),
+            ("number", r"\varrho", r"\left(\tfrac12-F'(1)+\tau\right)\omega"),
+        ),
+        ("modulations of the oscillation stay small: ϱ is far below 1",),
     )
 
 
@@ -273,8 +321,9 @@ def _describe(d: Derivation) -> list[Step]:
             if stab.proved
             else "That the first root leaves the unit disc at z = -1 is certified at numbers, by counting roots of the Hurwitz determinants below in x = \\lambda/\\lambda^*.",
             (
-                ("polynomial", r"\chi(z;\lambda)", stab.polynomial),
-                ("threshold", r"\lambda^*", stab.threshold),
+                *((f"schedule {k}", k, e) for k, e in form.held.items() if stab.printed[1].has(k)),
+                ("polynomial", r"\chi(z;\lambda)", stab.printed[0]),
+                ("threshold", r"\lambda^*", stab.printed[1]),
                 *((f"condition {i}", f"D_{{{i}}}", c) for i, c in enumerate(stab.conditions)),
             ),
             ("the first instability is a flip (period 2)",),
@@ -309,13 +358,14 @@ def _describe(d: Derivation) -> list[Step]:
             "flow",
             "From the averaged map to the flow",
             "(T7)-(T9)",
-            "Accumulators are taken at their updated values; replacing the previous value by a - da/dt keeps the lag of the discrete average.",
+            "Accumulators are taken at their updated values; replacing the previous value by a - da/dt keeps the lag of the discrete average."
+            + _clocks(d),
             (
                 ("parameters", r"\dot w", flow.w_average),
                 *((f"accumulator {a}", f"{a}_dot", flow.a_average(a)) for a in flow.a_X),
                 ("stable parameters", r"\dot w\,|_{\Sigma=0}", flow.w_stable),
             ),
-            ("second time derivatives of the accumulators are negligible", *_clock_assumption(form)),
+            ("second time derivatives of the accumulators are negligible",),
         ),
         Step(
             "complementarity",
@@ -336,6 +386,7 @@ def _describe(d: Derivation) -> list[Step]:
         d.projection.step(Step),
         *([_inertial(d)] if form.filters else []),
         _second_order(d),
+        _modulations(d),
         *([_ripples(d)] if d.ripple.threshold != 0 else []),
         d.fixed_point.step(Step),
     ]

@@ -16,6 +16,8 @@ _MATH = {
     "μ": r"\mu",
     "ν": r"\nu",
     "ρ": r"\rho",
+    "ϱ": r"\varrho",
+    "π": r"\pi",
     "σ": r"\sigma",
     "τ": r"\tau",
     "φ": r"\phi",

@@ -58,6 +58,20 @@ def jacobian(subject: Subject, point: dict[sp.Symbol, Any]) -> Array:
     return np.moveaxis(np.array(entries), -1, 0)
 
 
+def implicit(subject: Subject, point: dict[sp.Symbol, Any], rates: Rates, h: float = 1.0) -> Rates:
+    """The solution x of (1 − h ∂ȧ/∂a)x = d per coordinate, or per entry with one Jacobian for all where there is a matrix."""
+    J = jacobian(subject, point)
+    if any(np.ndim(r) == 2 for r in rates.values()):
+        inverse = np.linalg.inv(np.eye(len(rates)) - h * J[0])
+        values = list(rates.values())
+        return {
+            n: sum(c * v for c, v in zip(row, values, strict=True) if c) for n, row in zip(rates, inverse, strict=True)
+        }
+    rate = np.array(list(rates.values())).T
+    change = np.linalg.solve(np.eye(len(rates)) - h * J, rate[..., None])[..., 0]
+    return {n: change[:, k] for k, n in enumerate(rates)}
+
+
 def moved(states: Rates, rates: Rates, h: float) -> Rates:
     """Accumulators after a short time."""
     return {n: v + h * rates[n] for n, v in states.items()}

@@ -61,7 +61,8 @@ HELP = {
     "warm_start": "optimizer steps taken before the first recorded one",
     "kick": "relative displacement of the start along the top eigenvectors, so that oscillations can begin",
     "seed": "of the initialisation and of the sign of the kick",
-    "processes": "comma-separated",
+    "processes": "comma-separated; more: inertial, eliminated (forms of the central flow with momentum), cross (keeps the cross term of "
+    "E[g²]), ablated (no curvature term in the motion of the weights), stationary (preconditioner at its fixed point), rod (rod flow)",
     "out": "run directory, a new folder",
 }
 

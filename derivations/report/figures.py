@@ -90,6 +90,10 @@ def _prediction(run: Run, measured: str, predicted: str, label: str) -> Figure |
         values = series(run, process, name)
         if values is not None:
             axes.plot(values, color=colour, linestyle=line, label=text, linewidth=1.1 if line == ":" else 1.6)
+    for process, (colour, line) in style.OTHERS.items():
+        values = series(run, process, predicted)
+        if values is not None:
+            axes.plot(values, color=colour, linestyle=line, label=f"{process}, predicted average", linewidth=1.1)
     _finish(axes, run, label, log=_spans_decades(discrete), above=3)
     return figure
 
@@ -126,6 +130,10 @@ def _eigenvalues(run: Run) -> Figure | None:
                 alpha=1 - 0.15 * mode,
                 label=label if mode == 0 else None,
             )
+    for process, (colour, line) in style.OTHERS.items():
+        top = matrix(run, process, "eigenvalues")
+        if top is not None:
+            axes.plot(top[:, 0], color=colour, linestyle=line, linewidth=1.0, label=f"{process}, largest")
     threshold = series(run, "central", "threshold")
     threshold = series(run, "midpoint", "threshold") if threshold is None else threshold
     if threshold is not None:
@@ -247,13 +255,14 @@ def _state_scatter(axes: Any, run: Run, discrete: Array, flow: Array, short: str
 
 
 def _distances(run: Run) -> Figure | None:
-    found = {p: smoothed_distance(run, p) for p in ("central", "stable")}
-    if all(values is None for values in found.values()):
+    styles = {"stable": (style.STABLE, "-."), "central": (style.CENTRAL, "-")} | style.OTHERS
+    found = {p: values for p in styles if (values := smoothed_distance(run, p)) is not None}
+    if not found:
         return None
     figure, (axes,) = _axes()
-    for process, colour, line in (("stable", style.STABLE, "-."), ("central", style.CENTRAL, "-")):
-        if (values := found[process]) is not None:
-            axes.plot(values, color=colour, linestyle=line, label=f"smoothed optimizer to {process} flow")
+    for process, values in found.items():
+        colour, line = styles[process]
+        axes.plot(values, color=colour, linestyle=line, label=f"smoothed optimizer to {process} flow")
     _finish(axes, run, "distance of the weights", above=2)
     return figure
 
@@ -315,7 +324,7 @@ _FIGURES: dict[str, tuple[str, str, Callable[[Run], Figure | None]]] = {
     ),
     "distances": (
         "Distance in weight space",
-        "Euclidean distance of either flow from the smoothed optimizer. "
+        "Euclidean distance of each flow from the smoothed optimizer. "
         "The flows were given the start, and nothing later.",
         _distances,
     ),

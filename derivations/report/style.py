@@ -6,6 +6,15 @@ from typing import Any
 
 # Okabe and Ito's palette.
 DISCRETE, MIDPOINT, STABLE, CENTRAL = "#777777", "#E69F00", "#D55E00", "#0072B2"
+# Further processes, where a run has them: colour and line.
+OTHERS = {
+    "inertial": ("#009E73", "--"),
+    "eliminated": ("#CC79A7", "--"),
+    "cross": ("#56B4E9", "--"),
+    "ablated": ("#F0E442", "--"),
+    "stationary": ("#7A5195", "--"),
+    "rod": ("#8C564B", "-."),
+}
 INK, FAINT = "#1A1A1A", "#BBBBBB"
 MODES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 PHASES = {"grad": "#56B4E9", "eig": "#009E73", "third": "#E69F00", "sdcp": "#CC79A7"}

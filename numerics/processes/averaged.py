@@ -1,12 +1,13 @@
-r"""The stable and the central flow: one stepping code, which differs by X ≡ 0 (THEORY sections 4 and 5).
+r"""The stable, central and ablated flow: one stepping code, which differs by X ≡ 0, or by ½∇⟨H,Σ⟩ in ẇ (THEORY sections 4, 5, 7).
 
-A step at (w, a): update the accumulators with the gradient found at w; follow the top modes of P⁻¹H; predict the margin λ*P − H
+A step at (w, a): advance the clocks, then update the other accumulators with the gradient found at w; follow the top modes of P⁻¹H; predict the margin λ*P − H
 at the end of the step, affine in X; solve the complementarity problem for X; move w. The oscillation acts on w at once and on
 the accumulators in the next update, as in the optimizer.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,18 @@ from numerics.boundary import to_numpy, to_tensor
 from numerics.derivatives import LocalDerivatives
 from numerics.eigen import Modes, spectral_cut
 from numerics.lowered import States
+from numerics.matrix import times
 from numerics.processes.filters import make_filter
-from numerics.processes.process import Context, ProcessStopped, Row, spectrum_row, states_row, tracker
+from numerics.processes.process import (
+    Context,
+    ProcessStopped,
+    Row,
+    spectrum_row,
+    states_row,
+    tensor_like,
+    tracker,
+    vectors_like,
+)
 from numerics.processes.propagator import Propagator
 from numerics.sdcp import solve_sdcp
 
@@ -61,7 +72,7 @@ class Oscillation:
 
 
 class AveragedFlow:
-    """The stable flow (``oscillates=False``) or the central flow."""
+    """The stable flow (``oscillates=False``), the central flow, or the ablated flow (``regularises=False``)."""
 
     def __init__(
         self,
@@ -75,15 +86,18 @@ class AveragedFlow:
         fast: float = FAST,
         cross_term: bool = False,
         form: str = "map",
+        regularises: bool = True,
     ) -> None:
         self.name = name
         self.context, self.w, self.oscillates, self.substeps, self.fast = context, w, oscillates, substeps, fast
         self.cross_term = cross_term  # keep g∘∇⟨H,Σ⟩ in E[∇L∇Lᵀ] (T5)
+        self.regularises = regularises  # keep ½∇⟨H,Σ⟩ in ẇ; the ablated flow drops it (THEORY section 7)
         self.before: States = context.rule.select(states)  # accumulators before the update at w
         self.filter = make_filter(form, context.rule, states)
         self._fresh = True  # the first update is the optimizer's own
         self._last = Oscillation.none(w)
         self._calls = 0
+        self._threshold = 0.0  # of the last step; 0 before the first
         self._values: Tensor | None = None
         self._rise = WINDOW / RISES
         self._tracker = tracker(context, tol=TOLERANCE)
@@ -98,7 +112,8 @@ class AveragedFlow:
         Raises:
             ProcessStopped: If the flow leaves the finite numbers or the complementarity problem has no solution.
         """
-        rows = [self._substep(1 / self.substeps) for _ in range(self.substeps)]
+        count = self.substeps * self.filter.substeps(self._threshold)
+        rows = [self._substep(1 / count) for _ in range(count)]
         for phase in ("grad", "eig", "third", "sdcp", "total"):
             rows[0][f"cost/{phase}"] = sum(r[f"cost/{phase}"] for r in rows)
         return rows[0]
@@ -109,12 +124,13 @@ class AveragedFlow:
         clock.append(time.perf_counter())
         if self._fresh:
             self._start_filter(local.grad)
-        a = self._updated(local.grad, h)
+        a = self._updated(local, h)
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
+        self._threshold = threshold
         modes = self._tracker.track(local.quick_hessian_product, P, (1 - WINDOW) * threshold)
         clock.append(time.perf_counter())
-        k = spectral_cut(modes.values, threshold, self._window(modes.values, threshold)) if self.oscillates else 0
-        U = modes.U[:, :k]
+        U = self._critical(modes, threshold)
+        k = U.shape[1]
         T = self._third(local, U) if k else local.grad.new_zeros(0, 0, len(self.w))
         clock.append(time.perf_counter())
         propagator = Propagator.at(modes, P, h, self.fast * threshold)
@@ -122,16 +138,15 @@ class AveragedFlow:
         through = self.filter.feedthrough(a, h)
         slow = self.context.rule.f.velocity(a, self.w, self.filter.drive(a, local.grad, h))
         smooth = propagator.displace(slow, velocity)
-        now, status = self._close(modes, U, T, P, threshold, a, local, smooth, through, propagator, h)
+        now, closing = self._close(modes, U, T, P, threshold, a, local, smooth, through, propagator, h)
         clock.append(time.perf_counter())
         row = (
-            self._row(local, a, P, modes, threshold, now)
-            | _cost(clock)
-            | {"sdcp_status": status, "complete": float(modes.complete)}
+            self._row(local, a, P, modes, threshold, now) | _cost(clock) | closing | {"complete": float(modes.complete)}
         )
-        force = self.context.rule.f.velocity_X(a, now.curvature_gradient) if k else torch.zeros_like(self.w)
+        pull = self._pull(now.curvature_gradient)
+        force = self.context.rule.f.velocity_X(a, pull) if k else torch.zeros_like(self.w)
         self.w = (self.w + smooth + propagator.displace(through * force, force)).detach()
-        self.filter.advance(a, local.grad + now.curvature_gradient / 2, h)
+        self.filter.advance(a, local.grad + pull / 2, h)
         self.before, self._last, self._fresh = a, now, False
         if not bool(torch.isfinite(self.w).all()):
             raise ProcessStopped(
@@ -150,47 +165,57 @@ class AveragedFlow:
         self._rise = max(rise, FORGET * self._rise, WINDOW / RISES if repelled else 0.0)
         return min(WINDOW, max(NARROWEST, RISES * self._rise))
 
+    def _critical(self, modes: Modes, threshold: float) -> Tensor:
+        """The modes that take part in the complementarity problem, (n, k)."""
+        k = spectral_cut(modes.values, threshold, self._window(modes.values, threshold)) if self.oscillates else 0
+        return modes.U[:, :k]
+
+    def _pull(self, curvature_gradient: Tensor) -> Tensor:
+        """What of ∇⟨H,Σ⟩ acts on the weights: all of it, or nothing in the ablated flow."""
+        return curvature_gradient if self.regularises else torch.zeros_like(curvature_gradient)
+
     def _third(self, local: LocalDerivatives, U: Tensor) -> Tensor:
         """∇H[u_i, u_j]; differences are their accuracy is checked every few calls."""
         self._calls += 1
         return local.third(U, checked=self._calls % CHECK_EVERY == 1)
 
     def _start_filter(self, g: Tensor) -> None:
-        self.filter.start(self._provisional(g), g)
+        """At the accumulators after the first update, but for what they read of the filter."""
+        ahead = self._advanced(self.before, 1.0)
+        first = self.context.rule.f.accumulator_map(ahead, *self.filter.means(ahead, g), g)
+        self.filter.start(vectors_like(first, ahead), g)
 
-    def _provisional(self, g: Tensor) -> States:
-        """Accumulators after the update but for what they read of the filter: the clocks, on which the filter itself may depend."""
-        means = (*self.filter.means(self.before, g), g)
-        return _vectors(self.context.rule.f.accumulator_map(self.before, *means), self.before)
+    def _advanced(self, a: States, h: float) -> States:
+        """The accumulators with clocks advanced by h steps."""
+        return vectors_like(self.context.rule.f.advance_clocks(a, h), a)
 
     def _means(self, a: States, g: Tensor) -> tuple[States, States, Tensor]:
         """Filter states and gradient as accumulators read them: where they read both, ½∇⟨H,Σ⟩ is in both or in neither."""
         if self.context.rule.reads_filters:
-            g = g + self._last.curvature_gradient / 2
+            g = g + self._pull(self._last.curvature_gradient) / 2
         return (*self.filter.means(a, g), g)
 
-    def _updated(self, g: Tensor, h: float) -> States:
+    def _updated(self, local: LocalDerivatives, h: float) -> States:
         """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
-        f = self.context.rule.f
-        means = self._means(self._provisional(g) if self.context.rule.reads_filters else self.before, g)
+        f, g = self.context.rule.f, local.grad
+        ahead = self._advanced(self.before, 1.0 if self._fresh else h)
+        means = self._means(ahead, g)
         if self._fresh:
-            return _vectors(f.accumulator_map(self.before, *means), self.before)
+            return vectors_like(f.accumulator_map(ahead, *means), ahead)
         rate = [
             r + x
             for r, x in zip(
-                f.accumulator_rate(self.before, *means),
-                self._oscillating_rate(self.before, means, self._last),
-                strict=True,
+                f.accumulator_rate(ahead, *means), self._oscillating_rate(ahead, means, self._last), strict=True
             )
         ]
-        change = f.implicit(self.before, *means, [h * r for r in rate], h)
-        return tuple(b + c for b, c in zip(self.before, _vectors(change, self.before), strict=True))
+        change = f.implicit(ahead, *means, [h * r for r in rate], h)
+        return tuple(b + c for b, c in zip(ahead, vectors_like(change, ahead), strict=True))
 
     def _oscillating_rate(self, a: States, means: Any, o: Oscillation) -> list[Any]:
         if not o.X.numel():
             return [0.0] * len(a)
         return [
-            torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0
+            torch.einsum("kl...,kl->...", r, o.X) if isinstance(r, Tensor) else 0.0
             for r in self._rate_per_pair(a, means, o.y, o.T)
         ]
 
@@ -198,7 +223,7 @@ class AveragedFlow:
         """Accumulators' rates per unit of X on each pair of modes."""
         f = self.context.rule.f
         rates = f.accumulator_rate_X(a, *means, y.T[:, None], y.T[None])
-        if not self.cross_term:
+        if not self.cross_term or self.context.rule.reads_filters:  # where filters are read, `_means` has it already
             return list(rates)
         return [r + c for r, c in zip(rates, f.accumulator_rate_cross(a, *means, T), strict=True)]
 
@@ -215,46 +240,66 @@ class AveragedFlow:
         through: float,
         propagator: Propagator,
         h: float,
-    ) -> tuple[Oscillation, float]:
-        """Solve (T11) for the covariance that keeps the margin at the end of the step; status 0 where it was optimal.
+    ) -> tuple[Oscillation, Row]:
+        """Solve (T11) for the covariance that keeps the margin at the end of the step; ``sdcp_status`` is 0 where it was optimal.
 
         Raises:
             ProcessStopped: If the problem has no solution.
         """
         k = U.shape[1]
         if not k:
-            return Oscillation.none(self.w), 0.0
+            return Oscillation.none(self.w), {"sdcp_status": 0.0}
         f, g = self.context.rule.f, local.grad
         # HU = λ*PU on the critical modes (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U.
-        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * (P * U.T).T)
-        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
+        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * times(P, U))
         flat = T.reshape(k * k, -1)
-        force = f.velocity_X(a, T)
+        force = f.velocity_X(a, self._pull(T))
         per_X = propagator.displace(through * force, force).reshape(k * k, -1)
-        means = self._means(a, g)
-        A = torch.diag(_relaxed(threshold - modes.values[:k], threshold)) - (flat @ smooth).reshape(k, k)
-        B = -(flat @ per_X.T)
-        drift = f.implicit(a, *means, f.accumulator_rate(a, *means), h)
-        A = A + threshold * self._margin(pairs, f.preconditioner_rate(a, [h * _tensor(d, g) for d in drift])).reshape(
-            k, k
-        )
-        A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, *means))) * torch.eye(
-            k, dtype=A.dtype, device=A.device
-        )
-        change = f.implicit(a, *means, self._rate_per_pair(a, means, y, T), h)
-        P_X = f.preconditioner_rate(a, [h * _tensor(c, g) for c in change])
-        B = B + threshold * self._margin(pairs, P_X)
+        ahead = self._advanced(a, h)
+        means = self._means(ahead, g)
+
+        def margin_of(rates: Any) -> Tensor:
+            """λ*UᵀDP[change]U for rates of the accumulators over the next update."""
+            change = f.implicit(ahead, *means, rates, h)
+            return threshold * self._margin(U, f.preconditioner_rate(ahead, [h * tensor_like(c, g) for c in change]))
+
+        # Clocks move P and λ* at once and by a known amount; UᵀPU = I.
+        clocked = threshold * self._margin(U, (self.context.preconditioner(ahead) - P).reshape(-1)).reshape(k, k)
+        clocked = clocked + (float(f.threshold(ahead)) - threshold) * torch.eye(k, dtype=g.dtype, device=g.device)
+        margin = torch.diag(_relaxed(threshold - modes.values[:k], threshold))
+        A = margin - (flat @ smooth).reshape(k, k)
+        A = A + clocked + margin_of(f.accumulator_rate(ahead, *means)).reshape(k, k)
+        by_motion = -(flat @ per_X.T)
+        B = by_motion + margin_of(self._rate_per_pair(ahead, means, y, T))
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
         if solution.status == "unsolvable":
             raise ProcessStopped(
                 f"the {self.name} flow has no solution: no oscillation covariance keeps the {k} critical modes inside the stable set"
             )
-        return Oscillation(U, T, to_tensor(solution.X, U), y), {"optimal": 0.0, "inaccurate": 1.0}[solution.status]
+        X = to_tensor(solution.X, U)
+        row: Row = {"sdcp_status": {"optimal": 0.0, "inaccurate": 1.0}[solution.status]}
+        row |= self._modulation(a, X, (margin - A) / (h * threshold), by_motion / (through or 1.0), B - by_motion)
+        return Oscillation(U, T, X, y), row
 
-    def _margin(self, pairs: Tensor, P_rate: Any) -> Tensor:
+    def _modulation(self, a: States, X: Tensor, rise: Tensor, by_motion: Tensor, by_P: Tensor) -> Row:
+        """ϱ of `theory.modulation`: the share of the return path that goes through the filter has its lag, the rest none."""
+        x, f = X.reshape(-1), self.context.rule.f
+        motion, preconditioner = float(x @ by_motion @ x), float(x @ by_P @ x)
+        alpha = float((rise * X).sum())
+        if not alpha > 0 or not motion + preconditioner > 0:
+            return {}
+        share = motion / (motion + preconditioner)
+        turn = math.sqrt(2 * alpha / float(X.diagonal().sum()) * float(f.modulation_rate(a)))
+        return {"modulation": (float(f.modulation_delay(a)) + share * float(f.lag(a))) * turn}
+
+    def _margin(self, U: Tensor, P_rate: Any) -> Tensor:
         """uᵢᵀ Ṗ uⱼ for all pairs (rows) and all given rates (columns)."""
+        k = U.shape[1]
         if not isinstance(P_rate, Tensor):
-            return pairs.new_zeros(len(pairs), 1)
+            return U.new_zeros(k * k, 1)
+        if self.context.rule.matrix:
+            return (U.T @ P_rate.reshape(-1, len(U), len(U)) @ U).reshape(-1, k * k).T
+        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
         vectors = P_rate.reshape(-1, P_rate.shape[-1])
         if vectors.shape[-1] == len(self.context.rule.blocks) != pairs.shape[-1]:
             vectors = torch.repeat_interleave(
@@ -282,7 +327,7 @@ class AveragedFlow:
             active = D.flip(0) > 1e-12 * D.abs().max() if len(D) else D > 0
             row |= {"variances": D.flip(0)[active], "critical": int(active.sum()), "candidates": len(D)}
             if self.displacement is not None and len(D):
-                along = ((P * (now.U @ Q.flip(1)).T) @ self.displacement) ** 2
+                along = (times(P, now.U @ Q.flip(1)).T @ self.displacement) ** 2
                 row["displacement_squares"] = along[active]
         return row
 
@@ -291,14 +336,27 @@ class AveragedFlow:
         trace = float(now.X.diagonal().sum())
         if not trace or not self.context.rule.accumulators:
             return {}
+        if self.context.rule.matrix:
+            return self._matrix_ripple(a, g, now, trace)
         f, variance = self.context.rule.f, torch.einsum("nk,nl,kl->n", now.y, now.y, now.X).clamp_min(0)
         weight = P * torch.einsum("nk,nl,kl->n", now.U, now.U, now.X) / trace
         step = g.square() / P
         finite = torch.isfinite(step)
-        drift, shift = (_tensor(x, g) for x in (f.ripple_drift(a, g, variance.sqrt()), f.ripple_threshold(a, g)))
+        drift, shift = (tensor_like(x, g) for x in (f.ripple_drift(a, g, variance.sqrt()), f.ripple_threshold(a, g)))
         return {
             "ripple_threshold": float((weight * torch.nan_to_num(shift)).sum()),
             "ripple_drift": float((step * torch.nan_to_num(drift))[finite].sum() / step[finite].sum()),
+        }
+
+    def _matrix_ripple(self, a: States, g: Tensor, now: Oscillation, trace: float) -> Row:
+        """The same shares where the ripple of P turns vectors: ⟨u, lost by y⟩/⟨u, y⟩ weighed by X, and along P⁻¹g."""
+        f, y = self.context.rule.f, now.y.T
+        lost = (now.U.T @ f.ripple_threshold(a, g, y).T) / float(f.threshold(a))
+        drift = torch.einsum("kln,kl->n", f.ripple_drift(a, g, y[:, None], y[None]), now.X)
+        step = f.velocity(a, torch.zeros_like(g), g)
+        return {
+            "ripple_threshold": float((lost * now.X).sum()) / trace,
+            "ripple_drift": float((step @ drift) / (step @ g)),
         }
 
     def finals(self) -> Row:
@@ -316,6 +374,7 @@ class AveragedFlow:
             "calls": self._calls,
             "values": self._values,
             "rise": self._rise,
+            "threshold": self._threshold,
             "tracker": self._tracker.state(),
             "last": {"U": last.U, "T": last.T, "X": last.X, "y": last.y},
         }
@@ -325,6 +384,7 @@ class AveragedFlow:
         self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
         self.filter.values = tuple(state["filter"])
         self._calls, self._values, self._rise = int(state["calls"]), state["values"], float(state["rise"])
+        self._threshold = float(state["threshold"])
         self._tracker.restore(state["tracker"])
         self._last = Oscillation(**state["last"])
 
@@ -332,17 +392,6 @@ class AveragedFlow:
 def _relaxed(margin: Tensor, threshold: float) -> Tensor:
     """Ask only for a share of a large excess back: X ~ excess/(hℬ) would depend on the step length otherwise."""
     return torch.where(margin < -EXCESS * threshold, SHARE * margin, margin)
-
-
-def _tensor(x: Any, like: Tensor) -> Tensor:
-    return x if isinstance(x, Tensor) else like.new_full((1,), float(x))
-
-
-def _vectors(values: Any, like: States) -> States:
-    return tuple(
-        _tensor(v, b).expand_as(b) if not isinstance(v, Tensor) or v.shape != b.shape else v
-        for v, b in zip(values, like, strict=True)
-    )
 
 
 def _cost(clock: list[float]) -> Row:

@@ -37,6 +37,9 @@ class Filter(Protocol):
     def advance(self, a: States, g: Tensor, h: float) -> None:
         """Advance the states by h with mean gradient g."""
 
+    def substeps(self, threshold: float) -> int:
+        """Flow steps per optimizer step that keep all modes up to λ* stable."""
+
 
 class OwnFilter:
     """The rule's own filter states, advanced by its own recursion with the averaged gradient."""
@@ -63,6 +66,10 @@ class OwnFilter:
     def advance(self, a: States, g: Tensor, h: float) -> None:
         """See Filter."""
         self.values = self.f.filter_map(a, self.values, g)
+
+    def substeps(self, threshold: float) -> int:
+        """One: the states are the optimizer's, which is stable up to λ*."""
+        return 1
 
 
 class Eliminated:
@@ -91,6 +98,10 @@ class Eliminated:
     def advance(self, a: States, g: Tensor, h: float) -> None:
         """See Filter."""
 
+    def substeps(self, threshold: float) -> int:
+        """An explicit step is stable for λh ≤ 2; only the modes next to λ* are advanced exponentially."""
+        return max(1, math.ceil(threshold / 2))
+
 
 class OnePole(Eliminated):
     """One state m of unit gain and the filter's lag; stepped semi-implicitly: m first, then w with the new m."""
@@ -115,6 +126,10 @@ class OnePole(Eliminated):
     def advance(self, a: States, g: Tensor, h: float) -> None:
         """See Filter."""
         self.values = (self.drive(a, g, h),)
+
+    def substeps(self, threshold: float) -> int:
+        """One: a step of one pole is stable for λ < 2 coth(1/(2 lag)), which lies above the λ* of an average with that lag."""
+        return 1
 
 
 def make_filter(form: str, rule: LoweredRule, states: States) -> Filter:

@@ -12,6 +12,7 @@ still alive when the oscillation begins. RMSProp has no such learning rate: from
 at any useful one. It starts after 60 steps, when ν has filled, at the largest of 0.004, 0.002, 0.001 whose top eigenvalue there is within
 10 % of λ* on seed 0; no kick. Length: 250 steps. GD runs both signs of the kick. Metrics: THEORY section 8. ``nu_spread`` is the
 distance, measured like the ν error, of two discrete runs that start 1e-6 apart: what no averaged theory can resolve.
+``restarted…`` are the figures of flows that start anew from the midpoint at the first step of E.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from numerics import Problem, simulate
+from numerics import Problem, restart_at_edge, simulate
 from numerics.data import digits
+from numerics.derivatives import NonFiniteLoss
 from numerics.eigen import EigenTracker, independent_top_eigenvalues
 from numerics.lowered import lower
 from numerics.metrics import smooth
@@ -46,26 +48,30 @@ def problem_of(seed):
 
 def edge_step(rule, hyper, seed, fraction=START, settled=SETTLED, limit=200, problem=None):
     """Last step before the discrete run's top eigenvalue rises through the fraction of λ*, once ν has begun to fill."""
-    problem = problem or problem_of(seed)
+    ratios = approach(rule, hyper, problem or problem_of(seed), limit, fraction, settled)
+    return len(ratios) - 2 if ratios[-1] >= fraction else None
+
+
+def approach(rule, hyper, problem, limit, fraction=1.0, settled=SETTLED):
+    """λ/λ* of the discrete run's top mode, step by step until it has risen through the fraction; NaN where training diverged."""
     options = {k: v for k, v in hyper.items() if isinstance(v, bool)}
     numbers = {k: v for k, v in hyper.items() if k not in options}
     lowered = lower(derive(rule, **options).emitted, numbers, problem.blocks, problem.w0)
     context, tracker = Context(problem, lowered, False, 0), EigenTracker(problem.n, tol=1e-4)
-    w, states, below = problem.w0, lowered.initial(), False
-    for t in range(limit):
-        local = problem.linearise(w)
+    w, states, ratios, below = problem.w0, lowered.initial(), [], False
+    while len(ratios) < limit and not (ratios and ratios[-1] >= fraction and below and len(ratios) > settled + 1):
+        below |= bool(ratios) and ratios[-1] < fraction
+        try:
+            local = problem.linearise(w)
+        except NonFiniteLoss:
+            return [*ratios, float("nan")]
         w_next, states_next = lowered.f.step(w, local.grad, states)
         a = lowered.select(states_next)
         threshold = float(lowered.f.threshold(a))
-        ratio = (
-            float(tracker.track(local.hessian_product, context.preconditioner(a), 0.9 * threshold).values[0])
-            / threshold
-        )
-        if ratio >= fraction and below and t > settled:
-            return t - 1
-        below |= ratio < fraction
+        modes = tracker.track(local.hessian_product, context.preconditioner(a), 0.9 * threshold)
+        ratios.append(float(modes.values[0]) / threshold)
         w, states = w_next, states_next
-    return None
+    return ratios
 
 
 def choose_lr(rule):
@@ -96,6 +102,9 @@ class Row:
     modes: int
     onset: int
     eigenvalue: float
+    restarted: float
+    restarted_loss: float
+    restarted_loss_stable: float
 
 
 def critical_error(run, problem, lowered, context):
@@ -144,10 +153,18 @@ def one_seed(rule, hyper, seed):
         )
         a, b = (smooth(r.states_series["nu"].reshape(STEPS, -1)) for r in (one, near["discrete"]))
         spread = float(np.mean(np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)))
-    return [_row(r, seed, s, start, spread, critical_error(r, problem, lowered, context)) for s, r in runs.items()]
+    return [
+        _row(r, seed, s, start, spread, critical_error(r, problem, lowered, context), again(r, problem, rule, hyper))
+        for s, r in runs.items()
+    ]
 
 
-def _row(run, seed, sign, start, spread, eigenvalue):
+def again(run, problem, rule, hyper):
+    """Summary of the flows restarted at the first step of the edge, or None without an edge."""
+    return restart_at_edge(run, problem, rule, hyper).summary() if run.summary().edge else None
+
+
+def _row(run, seed, sign, start, spread, eigenvalue, restarted):
     shown = {figure: (central, stable) for figure, central, stable, _ in run.summary().as_rows()}
 
     def figure(name, column=0):
@@ -170,6 +187,14 @@ def _row(run, seed, sign, start, spread, eigenvalue):
         int(run["central"].critical.max()),
         int(figure("onset delay, steps") if shown.get("onset delay, steps", ("",))[0] else -1),
         eigenvalue,
+        *(
+            float("nan") if restarted is None or value is None else value
+            for value in (
+                getattr(restarted, "deviation_explained", None),
+                getattr(restarted, "predicted_loss_error", None),
+                getattr(restarted, "stable_loss_error", None),
+            )
+        ),
     )
     print(
         "  ".join(

@@ -5,9 +5,11 @@ import pytest
 
 from derivations.cli import demo
 from derivations.cli.refusal import CommandRefused
-from derivations.report import derivation_of, report_html
+from derivations.report import derivation_of, draw_figures, report_html, style
+from numerics import simulate
 from numerics.records import ProcessRecord, Run
 from numerics.run_directory import RunDirectory
+from tests.numerics.problems import small_problem
 
 
 class Page(HTMLParser):
@@ -173,3 +175,14 @@ def test_the_equations_of_a_rule_file_come_from_the_file(tmp_path):
     assert derivation_of(run) is None
     file.unlink()
     assert derivation_of(run) is None
+
+
+def test_further_processes_have_their_curves():
+    """Every process that a run may have is drawn in the loss, the eigenvalues and the distances."""
+    names = ("discrete", "midpoint", "stable", "central", "ablated", "stationary", "rod")
+    run = simulate(small_problem(), "rmsprop", {"lr": 0.02, "eps": 1e-4}, 4, processes=names, check=False)
+    drawn = {drawing.stem: drawing.svg for drawing in draw_figures(run)}
+    for name in ("ablated", "stationary", "rod"):
+        for stem in ("loss", "eigenvalues", "distances"):
+            colour = style.OTHERS[name][0].lower()
+            assert colour in drawn[stem], (name, stem)

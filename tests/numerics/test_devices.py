@@ -11,6 +11,7 @@ SETTINGS = {
     "gd": dict(lr=0.9),
     "scalar_rmsprop": dict(lr=0.3, beta2=0.95, eps=1e-6),
     "rmsprop": dict(lr=0.02, beta2=0.95, eps=1e-4),
+    "full_matrix_rmsprop": dict(lr=0.1, beta2=0.95, eps=0.1),
 }
 
 

@@ -43,7 +43,7 @@ def test_latex_is_complete_ascii(name):
     assert text.isascii()
     assert r"\texttt{U+" not in text
     assert set(re.findall(r"\\usepackage\{(\w+)\}", text)) == {"amsmath", "amssymb"}
-    wanted = (*map(latex_text, d.assumptions), *map(latex_text, d.rule.references), to_latex(d.stability.threshold))
+    wanted = (*map(latex_text, d.assumptions), *map(latex_text, d.rule.references), to_latex(d.stability.printed[1]))
     assert all(part in text for part in wanted)
     positions = [text.index(rf"\section*{{{k} {latex_text(step.title)}}}") for k, step in enumerate(d.steps, 1)]
     assert positions == sorted(positions)

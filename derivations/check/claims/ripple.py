@@ -11,7 +11,7 @@ from derivations.check import draw
 from derivations.check.claim import Claim, Evidence, Sample, agree
 from derivations.check.numbers import Array
 from derivations.check.subject import CODE, Subject
-from theory.symbols import z
+from theory.symbols import Shape, z
 
 STEP = 1e-5
 TOLERANCE = 1e-5  # central differences
@@ -20,7 +20,7 @@ TOLERANCE = 1e-5  # central differences
 def inputs(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({
         "hyper": draw.hyperparameters(subject),
-        "states": draw.states(subject, first=2, late=subject.late),
+        "states": draw.states(subject, first=2),
         "g": draw.nonzero(subject.layout.n),
         "size": st.integers(1, 16).map(lambda k: k / 8),
     })
@@ -29,7 +29,8 @@ def inputs(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
 def holds(subject: Subject, sample: Sample) -> Evidence:
     """Along the gradient, y = κg, both sizes are the swing of P⁻¹: by F(−1)⁻¹ and by κ²F(−1)."""
     a, g, size = subject.accumulated(sample), sample["g"], sample["size"]
-    point = subject.point(sample["hyper"], a, g=g, y=size * g)
+    ahead = subject.ahead(sample["hyper"], a)
+    point = subject.point(sample["hyper"], ahead, g=g, y=size * g)
     P, layout = subject.preconditioner(point), subject.layout
     swing = _swing(subject, sample, a) / P
     at_flip = layout.evaluate(subject.d.filter.subs(z, -1), point)
@@ -45,7 +46,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
 
 def _swing(subject: Subject, sample: Sample, a: dict[str, Array]) -> Array:
     """The change of P per relative change of a gradient that alternates about g, and the accumulators with it."""
-    names, n = [x for x in subject.accumulators if x not in subject.counters], subject.layout.n
+    names, n = subject.driven, subject.layout.n
     shapes = subject.update.states
 
     def after(shift: dict[str, Array], flip: float) -> dict[str, Array]:
@@ -64,18 +65,25 @@ def _swing(subject: Subject, sample: Sample, a: dict[str, Array]) -> Array:
     memory = np.array(columns).T.reshape(len(force), len(force))
     change = np.linalg.solve(np.eye(len(force)) + memory, force).reshape(len(names), n)
     moved = [{x: a[x] + s * STEP * change[k] for k, x in enumerate(names)} for s in (1, -1)]
-    up, down = (subject.layout.evaluate(subject.d.preconditioner, subject.point(sample["hyper"], a | m)) for m in moved)
+    points = [subject.point(sample["hyper"], subject.ahead(sample["hyper"], a) | m) for m in moved]
+    up, down = (subject.layout.evaluate(subject.d.preconditioner, p) for p in points)
     return np.asarray((up - down) / (2 * STEP))
 
 
 def _step(subject: Subject, sample: Sample, before: dict[str, Array], flip: float) -> dict[str, Array]:
     """Accumulators after a step with the gradient (1 + flip)g, whose flip has changed sign each step for ever."""
-    updated = {n: v + 1 if n in subject.counters else v for n, v in before.items()}
-    frozen, optimizer = subject.frozen(sample["hyper"], updated), subject.optimizer(sample["hyper"])
+    optimizer = subject.optimizer(sample["hyper"])
+    frozen = subject.frozen(sample["hyper"], subject.ahead(sample["hyper"], before))
     g = sample["g"]
     filters = frozen.periodic(g, flip * g)[1]
     raw = {n: m / frozen.scale(n, before) for n, m in filters.items()}
     return optimizer.step(0 * g, (1 + flip) * g, dict(before) | raw)[1]
+
+
+def _unfit(subject: Subject) -> str | None:
+    if subject.d.normal_form.shape is Shape.MATRIX:
+        return "P is a matrix, whose ripple has no size per coordinate"
+    return None if subject.driven else "no accumulators that see the gradient"
 
 
 CLAIM = Claim(
@@ -85,5 +93,5 @@ CLAIM = Claim(
     inputs,
     holds,
     20,
-    lambda subject: None if subject.accumulators else "no accumulators",
+    _unfit,
 )
