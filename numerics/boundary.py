@@ -24,6 +24,11 @@ def to_tensor(array: ArrayLike, like: Tensor) -> Tensor:
     return torch.tensor(np.asarray(array), dtype=like.dtype, device=like.device)
 
 
+def from_array(array: NDArray[Any]) -> Tensor:
+    """Return a copy of an array as a CPU tensor of its own precision; unsigned integers become int64."""
+    return torch.tensor(array.astype(np.int64) if array.dtype.kind == "u" else array, device=CPU)
+
+
 def seeded_generator(seed: int) -> torch.Generator:
     """Return a new CPU generator: the same numbers on every device, and no global state touched."""
     return torch.Generator(device=CPU).manual_seed(seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 # Step lengths, in w, and the largest accepted relative error, for each precision in which the check is made.
-STEPS = {torch.float64: (0.03, 0.01, 0.003, 0.001), torch.float32: (0.1, 0.03, 0.01, 0.003)}
+STEPS = {torch.float64: (0.03, 0.01, 0.003, 0.001, 0.0003), torch.float32: (0.1, 0.03, 0.01, 0.003)}
+FALL = 15.0  # of the error from step to step; a smooth function's falls by 80 to 120 once the steps are short enough
 TOLERANCE = {torch.float64: 1e-3, torch.float32: 3e-2}
 NEARBY = 0.05
+ROUND_OFF = 3.0  # of a difference of three gradients, in units of eps times the size of their terms
 
 _SMOOTH = "a smooth activation such as GELU, SiLU or Tanh"
 # Nodes of the autograd graph that are not twice continuously differentiable, and what to use instead.
@@ -66,11 +69,11 @@ SUSPECTS = {
     "Where": "a smooth function",
 }
 REPLACEMENTS = {
-    "LayerNorm": "numerics.models.LayerNorm",
+    "LayerNorm": "numerics.models.LayerNorm (numerics.models.safe puts it in)",
     "BatchNorm": "GroupNorm",
     "InstanceNorm": "GroupNorm",
-    "MultiheadAttention": "attention in plain operations",
-    "Transformer": "layers with numerics.models.LayerNorm",
+    "MultiheadAttention": "numerics.models.safe, which takes plain operations",
+    "Transformer": "numerics.models.safe, which puts in numerics.models.LayerNorm",
     "Dropout": "module.eval()",
     "MaxPool": "average pooling",
 }
@@ -205,9 +208,7 @@ def _errors_at(loss: Loss, w: Tensor, blocks: tuple[int, ...], generator: torch.
 def _errors_along(loss: Loss, local: LocalDerivatives, u: Tensor) -> Errors:
     first, Hu = local.grad @ u, local.hessian_product(u[:, None])[:, 0]
     third = local.third(u[:, None], "exact")[0, 0]
-    small = torch.finfo(u.dtype).eps ** 0.5
-    floors = (1e-3 * local.grad.norm(), small * local.grad.norm(), small * (local.grad.norm() + Hu.norm()))
-    errors: list[list[float]] = [[], [], []]
+    by_step: list[tuple[float, tuple[Tensor, ...]]] = []
     for step in STEPS[u.dtype]:
         try:
             (loss_plus, plus), (loss_minus, minus) = (evaluate(loss, local.w + s * step * u) for s in (1, -1))
@@ -218,17 +219,40 @@ def _errors_along(loss: Loss, local: LocalDerivatives, u: Tensor) -> Errors:
             (plus - minus) / (2 * step),
             ((plus - local.grad) + (minus - local.grad)) / step**2,
         )
-        for found, d, exact, floor in zip(errors, differences, (first, Hu, third), floors, strict=True):
-            found.append(_relative(d, exact, floor))
+        by_step.append((step, differences))
+    errors: list[list[float]] = [[], [], []]
+    for longer, shorter in pairwise(by_step):
+        compared = zip(_extrapolated(longer, shorter), (first, Hu, third), _floors(local, Hu, shorter[0]), strict=True)
+        for found, (difference, exact, floor) in zip(errors, compared, strict=True):
+            found.append(_relative(difference, exact, floor))
     return Errors(*map(_consistent, errors))
 
 
+def _floors(local: LocalDerivatives, Hu: Tensor, step: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sizes below which derivatives of each order count as zero: round-off in the last is within the tolerance."""
+    eps, norm = torch.finfo(Hu.dtype).eps, local.grad.norm()
+    terms = norm + Hu.norm() * (1 + local.w.norm())  # the size of what cancels in a gradient
+    return (
+        1e-3 * norm,
+        eps**0.5 * norm,
+        eps**0.5 * (norm + Hu.norm()) + ROUND_OFF * eps * terms / step**2 / TOLERANCE[Hu.dtype],
+    )
+
+
+def _extrapolated(
+    longer: tuple[float, tuple[Tensor, ...]], shorter: tuple[float, tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """Return differences at two steps without their error in step²: a smooth function may bend much within a step."""
+    weight = 1 / ((longer[0] / shorter[0]) ** 2 - 1)
+    return tuple(b + weight * (b - a) for a, b in zip(longer[1], shorter[1], strict=True))
+
+
 def _consistent(errors: list[float]) -> float:
-    """Return the error that is left when it falls by 10 from step to step, as a smooth function's does.
+    """Return the error that is left when it falls from step to step as a smooth function's does.
 
     The best step is left out, because a kink may lie out of its reach; at the longer steps a kink shows.
     """
-    return max((e / 10**i for i, e in enumerate(sorted(errors)[1:])), default=float("inf"))
+    return max((e / FALL**i for i, e in enumerate(sorted(errors)[1:])), default=float("inf"))
 
 
 def _relative(difference: Tensor, exact: Tensor, floor: Tensor) -> float:

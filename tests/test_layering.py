@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FILES = {top: sorted((ROOT / top).rglob("*.py")) for top in ("theory", "numerics", "derivations")}
 LIBRARIES = {
     "theory": {"sympy"},
-    "numerics": {"torch", "numpy", "scipy", "cvxpy", "clarabel", "h5py", "jaxtyping", "sklearn"},
+    "numerics": {"torch", "numpy", "scipy", "cvxpy", "clarabel", "h5py", "jaxtyping", "sklearn", "mnist1d"},
 }
 # Files that may import more than their layer: `Derivation.to_html` is promised on the derivation, and MathML needs a converter,
 # which is pure Python; the template of standalone code is read as text and never imported.

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from derivations.cli.problems import MODELS, build
+from derivations.cli.problems import DESCRIPTION, build
 from derivations.cli.progress import progress_bar
 from derivations.cli.refusal import CommandRefused
 
@@ -131,7 +131,7 @@ def overview_html(runs: Mapping[str, Run], sections: Mapping[str, str], table: s
     title = "Central flows against training"
     parts = [
         f"<h1>{title}</h1>",
-        f'<p class="lead">{escape(MODELS["mlp"])}, seed {SEED}.</p>',
+        f'<p class="lead">{escape(DESCRIPTION)}, seed {SEED}.</p>',
         "<h2>Headline figures</h2>",
         table,
     ]

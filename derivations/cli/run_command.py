@@ -9,7 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from derivations.cli.problems import MODELS, build
+from derivations.cli import factories
+from derivations.cli.factories import Factory, Parameter
+from derivations.cli.place import leads, placed
+from derivations.cli.problems import DATA, LOSS, LOSSES, MODEL, build, data_factory
 from derivations.cli.progress import progress_bar
 from derivations.cli.refusal import CommandRefused
 from derivations.cli.report_command import report
@@ -18,17 +21,28 @@ from theory.rule import Hyper
 
 PROCESSES = ("discrete", "midpoint", "central", "stable")
 RUNS = Path("runs")
+NO_DEFAULT = {"out": " (default: the next free name in runs/)", "data_seed": " (default: the data's own)"}
+# Part ("model", "data") → the name it was asked for by, and the settings: key → argument's name and how it is read.
+Parts = dict[str, tuple[str, dict[str, tuple[str, Parameter]]]]
 DEFAULTS: dict[str, Any] = {
     "rule": "rmsprop",
-    "model": "mlp",
+    "model": MODEL,
+    "data": DATA,
+    "loss": LOSS,
+    "data_seed": None,
     "steps": 500,
     "warm_start": 5,
     "kick": 0.0,
     "seed": 0,
     "processes": PROCESSES,
+    "device": "cpu",
+    "dtype": "float64",
+    "deterministic": False,
     "out": None,
+    "safe": False,
     "resume": False,
 }
+CHOICES: dict[str, tuple[str, ...]] = {"loss": tuple(LOSSES), "dtype": ("float64", "float32")}
 
 
 def number_or_schedule(text: str) -> float | str:
@@ -47,22 +61,39 @@ def names(text: str) -> tuple[str, ...]:
 TYPES: dict[str, Callable[[str], Any]] = {
     "rule": str,
     "model": str,
+    "data": str,
+    "loss": str,
+    "data_seed": int,
     "steps": int,
     "warm_start": int,
     "kick": float,
     "seed": int,
     "processes": names,
+    "device": str,
+    "dtype": str,
     "out": Path,
+}
+SWITCHES = {
+    "safe": "exchange LayerNorm and attention for equal layers whose third derivatives are right",
+    "deterministic": "use algorithms whose sums have a fixed order (a graphics card has others)",
+    "resume": "go on with the run in --out",
 }
 HELP = {
     "rule": "name of an installed rule, or path of a .py file that declares one; its hyperparameters become flags",
-    "model": "what to train: " + "; ".join(f"{name} ({text})" for name, text in MODELS.items()),
+    "model": f"what to train: {', '.join(factories.names('models'))}, or your own as package.module:factory or "
+    "file.py:factory, a class or function that returns a torch module; its arguments become flags",
+    "data": f"what to train it on: {', '.join(factories.names('data'))}, an .npz or .pt file with arrays inputs and "
+    "targets, or your own function; its arguments become flags",
+    "loss": "; ".join(f"{name} ({text})" for name, text in LOSSES.items()),
+    "data_seed": "of data that are drawn",
     "steps": "number of optimizer steps to record",
     "warm_start": "optimizer steps taken before the first recorded one",
     "kick": "relative displacement of the start along the top eigenvectors, so that oscillations can begin",
     "seed": "of the initialisation and of the sign of the kick",
     "processes": "comma-separated; more: inertial, eliminated (forms of the central flow with momentum), cross (keeps the cross term of "
     "E[g²]), ablated (no curvature term in the motion of the weights), stationary (preconditioner at its fixed point), rod (rod flow)",
+    "device": "where to compute: cpu, cuda, cuda:N or mps",
+    "dtype": "precision: float64, or float32, which is all that mps has",
     "out": "run directory, a new folder",
 }
 
@@ -71,30 +102,65 @@ def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     """Declare the arguments; the hyperparameters are those that the chosen rule declares."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--rule")
+    first.add_argument("--model")
+    first.add_argument("--data")
     first.add_argument("--config", type=Path)
     known, _ = first.parse_known_args([a for a in argv if a not in {"-h", "--help"}])
     config = read_config(known.config) if known.config else {}
     rule = load_rule(str(known.rule or config.get("rule", DEFAULTS["rule"])))
-    _refuse_unknown_keys(config, rule, known.config)
-    parser.set_defaults(loaded_rule=rule, from_config=config)
+    parts = _parts(
+        rule,
+        model=factories.factory("models", str(known.model or config.get("model", MODEL))),
+        data=data_factory(str(known.data or config.get("data", DATA))),
+    )
+    _refuse_unknown_keys(config, rule, parts, known.config)
+    parser.set_defaults(loaded_rule=rule, parts=parts, from_config=config)
     parser.add_argument(
         "--config", type=Path, metavar="FILE.toml", help="the same settings as keys of a TOML file; flags override it"
     )
     for key, kind in TYPES.items():
         default = DEFAULTS[key]
         shown = ",".join(default) if isinstance(default, tuple) else default
-        choices = list(MODELS) if key == "model" else None
-        note = f" (default {shown})" if shown is not None else " (default: the next free name in runs/)"
+        note = f" (default {shown})" if shown is not None else NO_DEFAULT[key]
         parser.add_argument(
             _flag(key),
             type=kind,
             default=argparse.SUPPRESS,
-            choices=choices,
+            choices=CHOICES.get(key),
             metavar=key.upper(),
             help=HELP[key] + note,
         )
-    parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help="go on with the run in --out")
+    for key, text in SWITCHES.items():
+        parser.add_argument(_flag(key), action="store_true", default=argparse.SUPPRESS, help=text)
+    for part, (name, keys) in parts.items():
+        _add_part(parser.add_argument_group(f"settings of the {part}, {name}"), part, keys)
     _add_hyper(parser.add_argument_group(f"hyperparameters of {rule.name} (numbers, or expressions in t)"), rule)
+
+
+def _parts(rule: UpdateRule, **made: Factory) -> Parts:
+    """Return the settings of network and data by key; a key that is taken gets the part's name before it."""
+    taken = {*DEFAULTS, *rule.hyper, *rule.options}
+    parts: Parts = {}
+    for part, factory in made.items():
+        keys = {(f"{part}_{name}" if name in taken else name): (name, p) for name, p in factory.parameters.items()}
+        taken |= set(keys)
+        parts[part] = (factory.name, keys)
+    return parts
+
+
+def _add_part(group: argparse._ArgumentGroup, part: str, keys: Mapping[str, tuple[str, Parameter]]) -> None:
+    for key, (name, parameter) in keys.items():
+        required = parameter.default is factories.REQUIRED
+        note = "required" if required else f"default {factories.shown(parameter.default)}"
+        group.add_argument(
+            _flag(key),
+            dest=f"{part}.{name}",
+            type=parameter.read,
+            choices=parameter.choices or None,
+            default=argparse.SUPPRESS,
+            metavar=key.upper(),
+            help=((f"{parameter.help}; " if parameter.help else "") + note).replace("%", "%%"),
+        )
 
 
 def _add_hyper(group: argparse._ArgumentGroup, rule: UpdateRule) -> None:
@@ -140,27 +206,40 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CommandRefused(f"--config needs a TOML file, and {path} is none: {error}.") from None
 
 
-def _refuse_unknown_keys(config: Mapping[str, Any], rule: UpdateRule, path: Path | None) -> None:
-    known = [*DEFAULTS, *rule.hyper, *rule.options]
+def _refuse_unknown_keys(config: Mapping[str, Any], rule: UpdateRule, parts: Parts, path: Path | None) -> None:
+    known = [*DEFAULTS, *rule.hyper, *rule.options, *(key for _, keys in parts.values() for key in keys)]
     for key in config:
         if key not in known:
             raise CommandRefused(
-                f"{path} sets {key!r}, which is no setting of a run with {rule.name}: use {', '.join(known)}."
+                f"{path} sets {key!r}, which is no setting of a run with {rule.name}, "
+                f"{' and '.join(name for name, _ in parts.values())}: use {', '.join(known)}."
             )
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Simulate, report, and print the headline figures."""
     rule: UpdateRule = arguments.loaded_rule
-    settings = DEFAULTS | _checked(arguments.from_config, rule) | vars(arguments)
+    settings = DEFAULTS | _checked(arguments.from_config, rule, arguments.parts) | vars(arguments)
     hyper = hyper_of(rule, settings)
+    options = {part: _options(part, name, keys, settings) for part, (name, keys) in arguments.parts.items()}
     out = _folder(settings, rule)
     derivation = derive(rule, **{name: value for name, value in hyper.items() if isinstance(value, bool | str)})
     from numerics import simulate
 
-    with progress_bar(rule.name) as progress:
+    with placed(settings["device"], settings["dtype"]) as place, progress_bar(rule.name) as progress:
         run = simulate(
-            build(settings["model"], settings["seed"]),
+            place(
+                build(
+                    settings["model"],
+                    settings["seed"],
+                    settings["data"],
+                    settings["loss"],
+                    model_options=options["model"],
+                    data_options=options["data"],
+                    data_seed=settings["data_seed"],
+                    safe=settings["safe"],
+                )
+            ),
             rule=_reference(settings, rule),
             hyper=hyper,
             steps=settings["steps"],
@@ -168,35 +247,66 @@ def execute(arguments: argparse.Namespace) -> None:
             kick=settings["kick"],
             processes=settings["processes"],
             seed=settings["seed"],
+            deterministic=settings["deterministic"],
             out=out,
             resume=settings["resume"],
             progress=progress,
         )
-    report(run, out, derivation)
+    if leads():
+        report(run, out, derivation)
 
 
-def _checked(config: Mapping[str, Any], rule: UpdateRule) -> dict[str, Any]:
+def _options(
+    part: str, name: str, keys: Mapping[str, tuple[str, Parameter]], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments that were given for a factory.
+
+    Raises:
+        CommandRefused: one without default is missing.
+    """
+    for key, (argument, parameter) in keys.items():
+        if parameter.default is factories.REQUIRED and f"{part}.{argument}" not in settings:
+            raise CommandRefused(
+                f"the {part} {name!r} needs {_flag(key)}{f', {parameter.help}' if parameter.help else ''}: give it as a flag or in the TOML file."
+            )
+    return {a: settings[f"{part}.{a}"] for a, _ in keys.values() if f"{part}.{a}" in settings}
+
+
+def _checked(config: Mapping[str, Any], rule: UpdateRule, parts: Parts) -> dict[str, Any]:
     """Return a TOML file's settings in the flags' types, hyperparameters under the flags' names."""
     found: dict[str, Any] = {}
+    of_parts = {key: (part, *made) for part, (_, keys) in parts.items() for key, made in keys.items()}
     for key, value in config.items():
-        if key in rule.hyper or key in rule.options:
+        if key in of_parts:
+            part, argument, parameter = of_parts[key]
+            found[f"{part}.{argument}"] = _converted(key, value, parameter)
+        elif key in rule.hyper or key in rule.options:
             found[f"hyper.{key}"] = value
         elif key == "processes" and isinstance(value, list):
             found[key] = tuple(map(str, value))
-        elif key == "resume":
-            found[key] = bool(value)
+        elif key in SWITCHES:
+            found[key] = _switch(key, value)
         else:
-            found[key] = _converted(key, value)
+            found[key] = _converted(key, value, Parameter(TYPES[key], None, "", CHOICES.get(key, ())))
     return found
 
 
-def _converted(key: str, value: Any) -> Any:
+def _converted(key: str, value: Any, parameter: Parameter) -> Any:
     try:
-        return TYPES[key](str(value))
+        read = parameter.read(str(value))
+        if parameter.choices and read not in parameter.choices:
+            raise ValueError(read)
+        return read
     except ValueError:
         raise CommandRefused(
             f"{key!r} in the TOML file must be of the kind that {_flag(key)} takes, got {value!r}."
         ) from None
+
+
+def _switch(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise CommandRefused(f"{key!r} in the TOML file must be true or false, got {value!r}.")
+    return value
 
 
 def hyper_of(rule: UpdateRule, settings: Mapping[str, Any]) -> dict[str, Any]:

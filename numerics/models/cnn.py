@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import nn
 
 from numerics.boundary import CPU
 from numerics.errors import InputRefused
+from numerics.models.architecture import Architecture, Data, accept_data
 from numerics.models.layers import activation_layer, build_seeded
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class CNN(nn.Module):
+class CNN(Architecture):
     """Blocks of 3×3 convolution, activation and 2×2 average pooling, then one linear layer.
 
     Average pooling, because max-pooling is not twice differentiable. Flat inputs (batch, channels·size²) are accepted
     and reshaped, so the digits can be fed as they are.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(
         self,
@@ -77,3 +80,29 @@ class CNN(nn.Module):
         """Return the outputs of a batch."""
         y: Tensor = self.layers(x.reshape(-1, *self.shape))
         return y
+
+    @classmethod
+    def for_data(
+        cls, data: Data, *, channels: Sequence[int] = (8, 16), activation: str = "gelu", seed: int = 0
+    ) -> Self:
+        """A CNN for these images.
+
+        Args:
+            data: (inputs, targets).
+            channels: after each block.
+            activation: smooth nonlinearity.
+            seed: of the initialisation.
+
+        Returns:
+            The network, where the targets are.
+        """
+        inputs, targets = accept_data(cls, data)
+        return cls(
+            (inputs.shape[1], *channels),
+            inputs.shape[2],
+            targets.shape[1],
+            activation,
+            seed=seed,
+            dtype=targets.dtype,
+            device=targets.device,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from numerics.errors import InputRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from jaxtyping import Float
     from torch import Tensor
@@ -41,9 +42,16 @@ def activation_layer(name: str) -> nn.Module:
 
 def build_seeded(make: Callable[[], Sequence[nn.Module]], seed: int) -> nn.Sequential:
     """Return layers with torch's default initialisation under this seed; the global generator is left as it was."""
+    with seeded(seed):
+        return nn.Sequential(*make())
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None, None, None]:
+    """Let torch draw under this seed on the CPU; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(*make())
+        yield
 
 
 class LayerNorm(nn.Module):
@@ -80,3 +88,18 @@ class LayerNorm(nn.Module):
         if isinstance(self.weight, torch.Tensor):
             y = y * self.weight
         return y + self.bias if isinstance(self.bias, torch.Tensor) else y
+
+
+class RMSNorm(nn.Module):
+    """y = weight · x/√(mean x² + eps) over the last axis, in plain operations."""
+
+    def __init__(
+        self, width: int, eps: float = 1e-5, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width, dtype=dtype, device=device))
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Return the normalised x."""
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import nn
 
 from numerics.boundary import CPU
 from numerics.errors import InputRefused
+from numerics.models.architecture import Architecture, Data, accept_data
 from numerics.models.layers import activation_layer, build_seeded
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class MLP(nn.Module):
+class MLP(Architecture):
     """Linear layers of the given widths with an activation between them, torch's default initialisation under `seed`.
 
-    `MLP((64, 24, 24, 10))` is the network of the measured figures.
+    `MLP((64, 24, 24, 10))` is the network of the measured figures. Inputs with more axes are flattened.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("vectors", "images", "series")
 
     def __init__(
         self,
@@ -58,7 +61,24 @@ class MLP(nn.Module):
 
         self.layers = build_seeded(make, seed).to(device=device or CPU)
 
-    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch outputs"]:
         """Return the outputs of a batch."""
-        y: Tensor = self.layers(x)
+        y: Tensor = self.layers(x.flatten(1))
         return y
+
+    @classmethod
+    def for_data(cls, data: Data, *, hidden: Sequence[int] = (24, 24), activation: str = "gelu", seed: int = 0) -> Self:
+        """An MLP for these vectors.
+
+        Args:
+            data: (inputs, targets).
+            hidden: widths of the layers between inputs and outputs.
+            activation: smooth nonlinearity.
+            seed: of the initialisation.
+
+        Returns:
+            The network, where the targets are.
+        """
+        inputs, targets = accept_data(cls, data)
+        widths = (inputs[0].numel(), *hidden, targets.shape[1])
+        return cls(widths, activation, seed=seed, dtype=targets.dtype, device=targets.device)

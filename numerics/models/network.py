@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,20 +13,13 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from numerics.errors import InputRefused
+from numerics.models.losses import refuse_non_finite, refuse_targets
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-Criterion = Callable[[Any, Any], torch.Tensor]
-
-
-def half_squared_error(outputs: Float[Tensor, "batch ..."], targets: Float[Tensor, "batch ..."]) -> Float[Tensor, ""]:
-    """Return ½‖f − y‖², summed over outputs, averaged over examples (`F.mse_loss` fails in forward mode)."""
-    return (outputs - targets).square().sum() / (2 * outputs.shape[0])
-
-
-CRITERIA: dict[str, Criterion] = {"mse": half_squared_error, "cross_entropy": nn.functional.cross_entropy}
+    from numerics.models.losses import Criterion
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,9 @@ class Network:
         """Refuse (InputRefused, naming the layer) what cannot be a smooth deterministic function of the parameters."""
         refuse_parameters(self.module, self.inputs)
         refuse_training_mode(self.module)
+        refuse_non_finite("inputs", self.inputs)
+        refuse_non_finite("targets", self.targets)
+        _refuse_unreadable(self)
         refuse_changing_buffers(self)
 
     @property
@@ -71,20 +68,31 @@ class Network:
         """Return the criterion of f(w) and the targets."""
         return self.criterion(self.outputs(w), cast(self.targets, w.dtype))
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Network:
+        """Return the same network with a copy of the module, and the data, on another device and in another precision."""
+        module = copy.deepcopy(self.module).to(device=device, dtype=dtype)
+        inputs, targets = (cast(value, dtype, device) for value in (self.inputs, self.targets))
+        return replace(self, module=module, inputs=inputs, targets=targets)
+
     def arguments(self, w: Float[Tensor, " n"]) -> dict[str, Tensor]:
         """Return parameters from w, and the module's buffers where w has another precision than they."""
         buffers = {name: cast(b, w.dtype) for name, b in self.module.named_buffers() if b.is_floating_point()}
         return {**self.unflatten(w), **buffers}
 
 
-def cast(value: Any, dtype: torch.dtype) -> Any:
-    """Return floating tensors (also in tuples and dicts) in that precision, and everything else as it is."""
+def cast(value: Any, dtype: torch.dtype, device: torch.device | None = None) -> Any:
+    """Return floating tensors in that precision and all tensors on that device, and everything else as it is."""
+    return map_tensors(lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else None), value)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return the value with its tensors changed, also those in tuples, lists and dicts."""
     if isinstance(value, torch.Tensor):
-        return value.to(dtype) if value.is_floating_point() else value
+        return change(value)
     if isinstance(value, tuple | list):
-        return type(value)(cast(v, dtype) for v in value)
+        return type(value)(map_tensors(change, v) for v in value)
     if isinstance(value, dict):
-        return {k: cast(v, dtype) for k, v in value.items()}
+        return {k: map_tensors(change, v) for k, v in value.items()}
     return value
 
 
@@ -151,6 +159,26 @@ def refuse_training_mode(module: nn.Module) -> None:
                 f"the loss must be a fixed smooth function, but {describe(layer, name)} uses batch statistics in "
                 f"training mode, whose third derivatives are wrong in autograd; call module.eval() or use GroupNorm"
             )
+
+
+def _refuse_unreadable(network: Network) -> None:
+    """Refuse inputs that the module fails on, and targets that do not fit its outputs.
+
+    Raises:
+        InputRefused: with what the module raised.
+    """
+    copies = {name: b.clone() for name, b in network.module.named_buffers()}
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            outputs = functional_call(network.module, {**network.unflatten(network.flat), **copies}, (network.inputs,))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shape = f" of shape {tuple(network.inputs.shape)}" if isinstance(network.inputs, torch.Tensor) else ""
+        first = str(error).split("\n", maxsplit=1)[0]
+        raise InputRefused(
+            f"the module must accept the inputs{shape} as its one argument, but it raised {type(error).__name__}: "
+            f"“{first}”; reshape the inputs or change the module"
+        ) from error
+    refuse_targets(network.criterion, outputs, network.targets)
 
 
 def refuse_changing_buffers(network: Network) -> None:

@@ -21,6 +21,7 @@ RULE_FILE = next(block for block in PYTHON if block.startswith("# mine.py"))
 def test_documented_command_lines_are_accepted(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(RULE_FILE)
+    Path("net.py").write_text("class Net:\n    def __init__(self, width: int = 4): ...\n")
     Path("run.toml").write_text('rule = "rmsprop"\nlr = 0.004\n')
     arguments = shlex.split(line, comments=True)[1:]
     parser, chosen = _parser(arguments)

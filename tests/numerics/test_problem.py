@@ -6,6 +6,7 @@ from numerics.data import digits
 from numerics.derivatives import LocalDerivatives
 from numerics.errors import InputRefused
 from numerics.models import CNN, MLP, LayerNorm
+from numerics.models.losses import half_squared_error
 from numerics.problem import NonFiniteLoss, Problem
 
 F64 = torch.float64
@@ -342,6 +343,25 @@ def test_functions_called_inside_a_module_are_found():
     for f, word in ((lambda y: nn.functional.layer_norm(y, (4,)), "LayerNorm"), (torch.relu, "smooth activation")):
         report = Problem.from_module(layered(Block(f), nn.Linear(4, 2)), small_data(), "mse").check()
         assert not report.ok and report.culprits == ("0 (Block)",) and word in report.message
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+def test_a_linear_network_whose_third_derivatives_vanish_passes(seed, dtype):
+    torch.manual_seed(seed)
+    x, y = 10 * torch.randn(30, 5, dtype=dtype), torch.randn(30, 2, dtype=dtype)
+    assert Problem.from_module(nn.Linear(5, 2, dtype=dtype), (x, y), "mse").check().ok
+
+    # A bare loss that only exists in this precision.
+    def loss(w):
+        return half_squared_error(x @ w.view(5, 2), y)
+
+    assert Problem(loss, torch.randn(10, dtype=dtype)).check().ok
+
+
+def test_a_function_that_bends_much_within_a_step_passes():
+    # Differences over the longest step are wrong by 8 % and fall as those of a smooth function.
+    assert Problem(lambda w: (30 * w).sin().sum(), torch.tensor([0.1, 0.2, 0.3], dtype=F64)).check().ok
 
 
 def test_kinks_are_seen_without_knowing_the_operation():
