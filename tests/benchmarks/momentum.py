@@ -88,7 +88,7 @@ def one_seed(rule, hyper, seed, forms):
     run = simulate(
         problem, rule, hyper, STEPS, warm_start=start, kick=kick, seed=seed, processes=processes, check=False
     )
-    edge = run.summary()
+    edge = summarise(run, central=forms[0])
     print(f"  seed {seed}: start {start}, E {edge.edge}, midpoint λ/λ* {edge.edge_ratio_mean:.3f}", flush=True)
     print(f"    stable     loss {edge.stable_loss_error:.4g}  distance {edge.distance_stable:.4g}", flush=True)
     found = {name: figures_of(run, name) for name in forms}
