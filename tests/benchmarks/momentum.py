@@ -106,7 +106,7 @@ def restarted(run, problem, rule, hyper, forms):
     except InputRefused as reason:
         print(f"    not restarted: {reason}")
         return {}
-    stable = again.summary()
+    stable = summarise(again, central=forms[0])
     print(
         f"    restarted stable: loss {stable.stable_loss_error:.4g}  distance {stable.distance_stable:.4g}", flush=True
     )

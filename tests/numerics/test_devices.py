@@ -117,7 +117,8 @@ def stray(source):
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FACTORIES:
             on_torch = isinstance(node.func.value, ast.Name) and node.func.value.id == "torch"
-            if on_torch and "device" not in {keyword.arg for keyword in node.keywords}:
+            place = {k.arg or getattr(k.value, "id", "") for k in node.keywords}  # or **place, which holds the device
+            if on_torch and not place & {"device", "place"}:
                 yield node.lineno
 
 
