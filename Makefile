@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all bench lint figures setup clean
+.PHONY: demo test test-all tex gpu-check bench lint figures setup clean
 
 demo: setup
 	$(BIN)/centralflow demo
@@ -13,6 +13,13 @@ test: setup
 
 test-all: setup
 	$(BIN)/pytest
+
+tex: setup
+	@command -v pdflatex >/dev/null || { echo "pdflatex is not installed: install TeX Live (on Debian and Ubuntu: apt-get install texlive-latex-base texlive-latex-recommended)"; exit 1; }
+	$(BIN)/pytest -m tex
+
+gpu-check: setup
+	$(BIN)/python -m tests.benchmarks.gpu_check
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.sdcp_table

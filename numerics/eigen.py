@@ -16,6 +16,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from numerics.boundary import CPU, normal, seeded_generator, to_numpy, to_tensor
 from numerics.errors import InputRefused
+from numerics.matrix import Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,7 @@ class _Recycled(NamedTuple):
 
     def correct(self, residual: Tensor, theta: Tensor, A: _Operator) -> Tensor:
         """Return about (θ − A)⁻¹ r, with A taken as known on the recycled span and 0 on the rest."""
-        W = _orthonormal(A.root * self.U, A.root.new_zeros(A.root.shape[0], 0))
+        W = _orthonormal(A.metric.up(self.U), A.metric.empty())
         if W.shape[1] != len(self.values):
             return residual
         coefficients = W.T @ residual
@@ -99,13 +100,12 @@ class _Operator:
     """A = P^-½ H P^-½ with a count of its products; coordinates with P = 0 are left out."""
 
     def __init__(self, hessian_product: HessianProduct, P: Tensor, n: int) -> None:
-        self.root = P.expand(n).sqrt()[:, None]
-        self.inverse = torch.where(self.root > 0, 1 / self.root, 0.0)
+        self.metric = Metric(P, n)
         self._product, self.count = hessian_product, 0
 
     def __call__(self, Q: Tensor) -> Tensor:
         self.count += Q.shape[1]
-        return self.inverse * self._product(self.inverse * Q)
+        return self.metric.down(self._product(self.metric.down(Q)))
 
 
 class EigenTracker:
@@ -138,12 +138,12 @@ class EigenTracker:
         self._U: Tensor | None = None
         self._recycled: _Recycled | None = None
 
-    def track(self, hessian_product: HessianProduct, P: Float[Tensor, "*n"], floor: float) -> Modes:
+    def track(self, hessian_product: HessianProduct, P: Float[Tensor, ...], floor: float) -> Modes:
         """Eigenpairs at the present point: all with λ ≥ floor, and `guards` below.
 
         Args:
             hessian_product: V (n, k) -> H V (n, k).
-            P: the preconditioner, (n,) or a scalar, ≥ 0; where it is 0 the Hessian's row must be 0 too.
+            P: the preconditioner, a scalar, (n,) or a symmetric matrix (n, n), ≥ 0; where it is 0 the Hessian's row must be 0 too.
             floor: the smallest eigenvalue of interest.
 
         Returns:
@@ -196,11 +196,11 @@ class EigenTracker:
 
     def _first_block(self, A: _Operator) -> Tensor:
         """Return the tracked subspace (extrapolating it was measured to cost products); at first, random directions."""
-        block = self._random(A, min(self.start, self.n)) if self._U is None else A.root * self._U
-        return _orthonormal(block, A.root.new_zeros(self.n, 0))
+        block = self._random(A, min(self.start, self.n)) if self._U is None else A.metric.up(self._U)
+        return _orthonormal(block, A.metric.empty())
 
     def _random(self, A: _Operator, count: int) -> Tensor:
-        return normal((self.n, count), self._generator, A.root) * (A.inverse > 0)
+        return A.metric.seen(normal((self.n, count), self._generator, A.metric.empty()))
 
     def _probe(self, A: _Operator, ritz: _Ritz) -> _Ritz:
         """Return Ritz pairs of the search space enlarged by a short Krylov space of a random direction."""
@@ -252,11 +252,11 @@ class EigenTracker:
         useful = ritz.values[keep:] > RECYCLE_ABOVE * ritz.scale
         Z, values = ritz.Q[:, keep:][:, useful], ritz.values[keep:][useful]
         if self._recycled is not None:
-            W = A.root * self._recycled.U
+            W = A.metric.up(self._recycled.U)
             old = _orthonormal(W, torch.cat([ritz.Q[:, :keep], Z], 1))
             shares = (old.T @ W).square() / W.square().sum(0).clamp_min(torch.finfo(W.dtype).tiny)
             Z, values = torch.cat([Z, old], 1), torch.cat([values, shares @ self._recycled.values])
-        return _Recycled(values[:RECYCLED], A.inverse * Z[:, :RECYCLED])
+        return _Recycled(values[:RECYCLED], A.metric.down(Z[:, :RECYCLED]))
 
     def _select(self, ritz: _Ritz, A: _Operator, floor: float) -> Modes:
         keep = min(self._keep(ritz.values, floor), len(ritz.values))
@@ -269,8 +269,8 @@ class EigenTracker:
         covered = keep == self.n or bool(values[-1] < floor)
         return Modes(
             values,
-            A.inverse * Q * sign,
-            A.root * AQ * sign,
+            A.metric.down(Q) * sign,
+            A.metric.up(AQ) * sign,
             residuals,
             A.count,
             covered and not bool(poor[: self._wanted(values, floor)].any()),
@@ -297,12 +297,12 @@ def spectral_cut(values: Float[Tensor, " r"], threshold: float, window: float, g
 
 
 def dense_modes(
-    hessian_product: HessianProduct, P: Float[Tensor, "*n"], n: int
+    hessian_product: HessianProduct, P: Float[Tensor, ...], n: int
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
     """Return all eigenvalues of P⁻¹H, largest first, and U with UᵀPU = I, from the full Hessian: slow and obvious."""
     A = _Operator(hessian_product, P, n)
     ritz = _dense(A, P, n)
-    return ritz.values, A.inverse * ritz.Q
+    return ritz.values, A.metric.down(ritz.Q)
 
 
 def independent_top_eigenvalues(
@@ -332,8 +332,17 @@ def independent_top_eigenvalues(
 
 
 def _refuse_preconditioner(P: Tensor, n: int) -> None:
-    if P.ndim > 1 or (P.ndim == 1 and P.numel() != n):
-        raise InputRefused(f"P must be a scalar or have shape ({n},), got {tuple(P.shape)}; pass the diagonal")
+    if P.shape not in {(), (n,), (n, n)}:
+        raise InputRefused(
+            f"P must be a scalar or have shape ({n},) or ({n}, {n}), got {tuple(P.shape)}; pass the diagonal, or the symmetric matrix"
+        )
+    if P.ndim == 2:
+        definite = bool(torch.isfinite(P).all()) and int(torch.linalg.cholesky_ex(P).info) == 0
+        if not definite:
+            raise InputRefused(
+                "P must be a finite, positive definite matrix, got another; check the accumulators it comes from"
+            )
+        return
     bad = int((~(torch.isfinite(P) & (P >= 0))).sum())
     if bad or not bool((P > 0).any()):
         raise InputRefused(

@@ -1,7 +1,8 @@
 r"""The only place that compiles the symbolic layer's source: a rule as functions of tensors.
 
-Inside, a vector has the parameters on its last axis, a per-tensor state one number per tensor there, and a scalar state a last
-axis of length 1, so that leading axes (modes, pairs of modes) broadcast. `pack` and `unpack` translate at the boundary.
+Inside, a vector has the parameters on its last axis, a per-tensor state one number per tensor there, a scalar state a last
+axis of length 1, and a matrix the parameters on its last two, so that leading axes (modes, pairs of modes) broadcast. `pack` and
+`unpack` translate at the boundary.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import torch
 from torch import Tensor
 
 from numerics.errors import InputRefused
+from numerics.matrix import matrix_operations
 
 States = tuple[Tensor, ...]
+# Shape of a state that is a matrix, and the most parameters for which its root, an O(n³) decomposition per step, is taken.
+MATRIX, MATRIX_LIMIT = 3, 2000
 
 
 class Emitted(Protocol):
@@ -58,6 +62,11 @@ class Emitted(Protocol):
         """Whether an accumulator reads a filter state."""
         ...
 
+    @property
+    def shape(self) -> int:
+        """Shape of the preconditioner: 0 a number, 1 one per tensor, 2 a diagonal, 3 a matrix."""
+        ...
+
 
 @dataclass(frozen=True)
 class LoweredRule:
@@ -72,10 +81,20 @@ class LoweredRule:
     n: int
     blocks: tuple[int, ...]
     like: Tensor
+    shape: int = 0
 
     def initial(self) -> States:
         """All states before the first step."""
-        return tuple(self.like.new_full((self._width(n),), s.initial) for n, s in self.states.items())
+        return tuple(self._initial(n, s.initial) for n, s in self.states.items())
+
+    def _initial(self, name: str, value: float) -> Tensor:
+        full = self.like.new_full(self._size(name), value)
+        return full.tril().triu() if full.dim() == 2 else full
+
+    @property
+    def matrix(self) -> bool:
+        """Whether P is a matrix over all parameters."""
+        return self.shape == MATRIX
 
     def pack(self, given: Mapping[str, Any] | None) -> States:
         """States from the user's dict by name; what is missing keeps its initial value.
@@ -102,7 +121,7 @@ class LoweredRule:
     def unpack(self, values: States, names: tuple[str, ...] | None = None) -> dict[str, Tensor]:
         """States by name, scalars as 0-dimensional tensors."""
         return {
-            n: v.reshape(()) if self._width(n) == 1 and self._is_scalar(n) else v
+            n: v.reshape(()) if self._is_scalar(n) else v
             for n, v in zip(self.states if names is None else names, values, strict=True)
         }
 
@@ -122,18 +141,31 @@ class LoweredRule:
     def _is_scalar(self, name: str) -> bool:
         return int(self.states[name].shape) == 0
 
-    def _width(self, name: str) -> int:
-        return (1, len(self.blocks), self.n)[int(self.states[name].shape)]
+    def _size(self, name: str) -> tuple[int, ...]:
+        return ((1,), (len(self.blocks),), (self.n,), (self.n, self.n))[int(self.states[name].shape)]
 
     def _accept(self, name: str, value: Any) -> Tensor:
-        width = self._width(name)
+        size = self._size(name)
+        width = math.prod(size)
         x = torch.as_tensor(value, dtype=self.like.dtype, device=self.like.device).detach().clone()
         if x.numel() != width or not bool(torch.isfinite(x).all()):
             raise InputRefused(
                 f"state[{name!r}] must be {width} finite number(s), got shape {tuple(x.shape)}"
                 + ("." if x.numel() != width else " with non-finite values.")
             )
-        return x.reshape(width)
+        x = x.reshape(size)
+        if x.dim() == 2:
+            _refuse_matrix(name, x)
+        return x
+
+
+def _refuse_matrix(name: str, x: Tensor) -> None:
+    size = float(x.abs().max())
+    symmetric = torch.allclose(x, x.T, atol=1e-6 * size)
+    if not symmetric or float(torch.linalg.eigvalsh(x)[0]) < -1e-6 * size:
+        raise InputRefused(
+            f"state[{name!r}] must be a symmetric, positive semidefinite matrix, got {'an indefinite' if symmetric else 'an asymmetric'} one."
+        )
 
 
 def lower(emitted: Emitted, hyper: Mapping[str, float], blocks: tuple[int, ...], like: Tensor) -> LoweredRule:
@@ -149,9 +181,10 @@ def lower(emitted: Emitted, hyper: Mapping[str, float], blocks: tuple[int, ...],
         The lowered rule.
 
     Raises:
-        InputRefused: If a hyperparameter is missing, unknown or outside its domain.
+        InputRefused: If a hyperparameter is missing, unknown or outside its domain, or matrices would be too large.
     """
     values = accept_hyper(emitted, hyper)
+    _refuse_large(emitted, sum(blocks))
     namespace = _operations(blocks, like)
     exec(compile(emitted.source, f"<rule {emitted.name}>", "exec"), namespace)
     fixed = SimpleNamespace(**values)
@@ -171,7 +204,17 @@ def lower(emitted: Emitted, hyper: Mapping[str, float], blocks: tuple[int, ...],
         sum(blocks),
         blocks,
         like,
+        int(emitted.shape),
     )
+
+
+def _refuse_large(emitted: Emitted, n: int) -> None:
+    matrices = [name for name, s in emitted.states.items() if int(s.shape) == MATRIX]
+    if matrices and n > MATRIX_LIMIT:
+        raise InputRefused(
+            f"the rule {emitted.name!r} keeps {matrices[0]}, a full matrix over all parameters, and needs n ≤ {MATRIX_LIMIT}, got n = {n}; "
+            "use a smaller model, or a rule with a diagonal preconditioner."
+        )
 
 
 def accept_hyper(emitted: Emitted, hyper: Mapping[str, float]) -> dict[str, float]:
@@ -245,12 +288,16 @@ def _operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
 
     names = ("sqrt", "exp", "log", "sin", "cos", "tanh")
     simple = {k: elementwise(getattr(torch, k), getattr(math, k)) for k in names}
-    return simple | {
-        "total": lambda x: per_parameter(x).sum(-1, keepdim=True),
-        "block_total": block_total,
-        "spread": lambda x: x[..., owner],
-        "along": along,
-        "ratio": ratio,
-        "decay_log": lambda b: math.log(b) if b > 0 else 0.0,
-        "pi": math.pi,
-    }
+    return (
+        simple
+        | {
+            "total": lambda x: per_parameter(x).sum(-1, keepdim=True),
+            "block_total": block_total,
+            "spread": lambda x: x[..., owner],
+            "along": along,
+            "ratio": ratio,
+            "decay_log": lambda b: math.log(b) if b > 0 else 0.0,
+            "pi": math.pi,
+        }
+        | matrix_operations(n, like)
+    )

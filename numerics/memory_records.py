@@ -7,7 +7,7 @@ from numerics.pieces import Array
 from numerics.records import ProcessRecord, Run
 from numerics.rows import Row, RowBuffer, checked_finals
 
-__all__ = ["MemoryRecords", "Recorder"]
+__all__ = ["MemoryRecords", "NoRecords", "Recorder"]
 
 
 class Recorder(Protocol):
@@ -65,4 +65,33 @@ class MemoryRecords:
 
     def fail(self, reason: str) -> None:
         """Mark the run as failed, keeping what it has."""
+        self.manifest |= {"status": "failed", "reason": reason}
+
+
+class NoRecords:
+    """Records nothing: for the processes beside the one that leads a sharded run; same interface as `RunDirectory`."""
+
+    def __init__(self, manifest: Mapping[str, Any] | None = None) -> None:
+        self.manifest = {**(manifest or {}), "status": "running"}
+
+    def append(self, process: str, rows: Sequence[Row] | Row) -> None:
+        """Drop rows."""
+
+    def commit(self, step: int, checkpoint: Mapping[str, Any] | None = None) -> None:
+        """Nothing to do."""
+
+    def latest_checkpoint(self) -> None:
+        """The leading process has it."""
+        return
+
+    def read(self) -> Run:
+        """Return a run without processes."""
+        return Run({}, self.manifest)
+
+    def finish(self, finals: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Mark the run complete."""
+        self.manifest["status"] = "complete"
+
+    def fail(self, reason: str) -> None:
+        """Mark the run as failed."""
         self.manifest |= {"status": "failed", "reason": reason}

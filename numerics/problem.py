@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from numerics.models.losses import Criterion
 
+T = TypeVar("T")
+
 __all__ = ["CheckReport", "LocalDerivatives", "NonFiniteLoss", "Problem"]
 
 
@@ -38,7 +40,10 @@ class Problem:
         name: how messages call the loss.
         settings: how the problem was made, if it was from named parts; kept in the manifest of a run, which cannot be
             resumed with others.
+        leads: whether this process records and reports; of several that share one problem, the first does.
     """
+
+    leads: bool = True
 
     def __init__(
         self,
@@ -83,10 +88,29 @@ class Problem:
         Returns:
             The problem. What it cannot be is refused (InputRefused) with one sentence naming the parameter or layer.
         """
-        network = Network(*_accept_module(module, data), _accept_criterion(criterion))
-        problem = cls(network.loss, network.flat, blocks=network.blocks, name=name)
-        problem._network = network
+        return Problem._of(Network(*_accept_module(module, data), _accept_criterion(criterion)), name, {})
+
+    @staticmethod
+    def _of(network: Network, name: str, settings: dict[str, Any]) -> Problem:
+        problem = Problem(network.loss, network.flat, blocks=network.blocks, name=name)
+        problem._network, problem.settings = network, settings
         return problem
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Problem:
+        """The same problem elsewhere or in another precision; None keeps what it has. The module itself is copied, not moved.
+
+        Raises:
+            InputRefused: for a bare loss, whose data are its own.
+        """
+        device, dtype = torch.device(device or self.device), dtype or self.dtype
+        if (device, dtype) == (self.device, self.dtype):
+            return self
+        if self._network is None:
+            raise InputRefused(
+                f"a bare loss stays on {self.device} in {self.dtype}, as its data do, and {device} in {dtype} was asked "
+                "for; make it there, or use Problem.from_module"
+            )
+        return Problem._of(self._network.to(device, dtype), self.name, self.settings)
 
     def value(self, w: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """L(w), without a graph.
@@ -130,6 +154,14 @@ class Problem:
             about 60 gradients.
         """
         return check_derivatives(self.loss, self.w0, self.name, self._network, seed)
+
+    def on_leader(self, make: Callable[[], T]) -> T | None:
+        """Return make() on the process that leads, None on the others; a refusal is raised on all of them."""
+        return make()
+
+    def from_leader(self, value: T) -> T:
+        """Return the leading process's value on all of them."""
+        return value
 
     def _require_network(self) -> Network:
         if self._network is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from numerics.boundary import normal, seeded_generator, to_numpy, to_tensor
+from numerics.boundary import CPU, normal, seeded_generator, to_numpy, to_tensor
 from numerics.conditions import conditions
+from numerics.devices import exact_arithmetic
 from numerics.errors import InputRefused
 from numerics.lowered import LoweredRule, States, lower
+from numerics.memory_records import MemoryRecords, NoRecords
 from numerics.problem import NonFiniteLoss, Problem
 from numerics.processes import (
     AveragedFlow,
@@ -29,8 +32,12 @@ from numerics.processes import (
 )
 from numerics.processes.process import tracker
 from numerics.records import Run
-from numerics.run_directory import MemoryRecords, RunDirectory
+from numerics.run_directory import RunDirectory
 from theory import Derivation, derive
+
+# What ends one process and not the run: its own word, and numbers that overflowed where finite ones are asked for.
+_STOPS = (ProcessStopped, NonFiniteLoss, InputRefused, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+_Recorder = RunDirectory | MemoryRecords | NoRecords
 
 # Flows by name: what distinguishes each from the others.
 FLOWS: dict[str, dict[str, Any]] = {
@@ -47,6 +54,8 @@ PROCESSES = ("discrete", "midpoint", "stable", "central")
 KEEP_NUMBERS = 64_000_000
 # Rows are committed to disk this often, in seconds.
 COMMIT_EVERY = 5.0
+# Relative difference of the loss at the starting point up to which a resumed run is the same: another device rounds differently.
+SAME_LOSS = 1e-5
 
 
 def simulate(
@@ -64,6 +73,7 @@ def simulate(
     resume: bool = False,
     check: bool = True,
     substeps: int = 1,
+    deterministic: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Train, and integrate the flows beside it.
@@ -84,6 +94,7 @@ def simulate(
         resume: continue the run in ``out``.
         check: compare the derivatives with finite differences first.
         substeps: flow steps per optimizer step.
+        deterministic: use algorithms whose sums have a fixed order; only graphics cards have others.
         progress: called with (steps done, steps) after each step.
 
     Returns:
@@ -99,8 +110,7 @@ def simulate(
     emitted = derivation.emitted_at_rest if "stationary" in processes else derivation.emitted
     lowered = lower(emitted, numbers, problem.blocks, problem.w0)
     derivation.certify(numbers)
-    if check:
-        problem.check(seed).require()
+    start = lowered.pack(state)
     config = dict(
         rule=derivation.rule.name,
         rule_file=str(rule) if str(rule).endswith(".py") else None,
@@ -111,16 +121,21 @@ def simulate(
         processes=list(processes),
         seed=seed,
         substeps=substeps,
+        deterministic=deterministic,
         n=problem.n,
+        dtype=str(problem.dtype),
+        start=_digest(problem.w0, *start),
         **({"problem": problem.settings} if problem.settings else {}),
     )
-    recorder = _recorder(out, resume, config, problem)
-    try:
-        run = _Simulation(problem, lowered, config, recorder, state).run(progress)
-    except BaseException as error:
-        recorder.fail(f"{type(error).__name__}: {error}")
-        raise
-    return run
+    with exact_arithmetic(deterministic=deterministic):
+        if check:
+            problem.check(seed).require()
+        recorder = _recorder(out, resume, config, problem)
+        try:
+            return _Simulation(problem, lowered, config, recorder, start).run(progress)
+        except BaseException as error:
+            recorder.fail(f"{type(error).__name__}: {error}")
+            raise
 
 
 def iterates(
@@ -155,15 +170,15 @@ class _Simulation:
         problem: Problem,
         rule: LoweredRule,
         config: dict[str, Any],
-        recorder: RunDirectory | MemoryRecords,
-        state: Mapping[str, Any] | None,
+        recorder: _Recorder,
+        start: States,
     ) -> None:
         self.config, self.recorder, self.problem = config, recorder, problem
         keep = config["steps"] * problem.n * len(config["processes"]) <= KEEP_NUMBERS
         self.context = Context(problem, rule, keep, config["seed"])
         self.stopped: dict[str, str] = {}
         self.done = 0
-        w, states = _warm_up(problem, rule, config["warm_start"], rule.pack(state))
+        w, states = _warm_up(problem, rule, config["warm_start"], start)
         self.processes = self._build(w, states)
 
     def _build(self, w: Tensor, states: States) -> dict[str, Process]:
@@ -214,8 +229,8 @@ class _Simulation:
         try:
             row: dict[str, Any] = _numpy(process.step())
             return row
-        except (ProcessStopped, NonFiniteLoss) as error:
-            self.stopped[name] = f"step {t}: {error}."
+        except _STOPS as error:
+            self.stopped[name] = f"step {t}: {str(error).splitlines()[0].rstrip('.')}."
             return {}
 
     def _state(self) -> dict[str, Any]:
@@ -225,7 +240,7 @@ class _Simulation:
         }
 
     def _resume(self) -> None:
-        found = self.recorder.latest_checkpoint()
+        found = self.problem.from_leader(self.recorder.latest_checkpoint())
         if found is None:
             return
         self.done, saved = found
@@ -277,25 +292,40 @@ def _split(hyper: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     return {k: v for k, v in hyper.items() if k not in choices}, choices
 
 
-def _recorder(
-    out: str | Path | None, resume: bool, config: dict[str, Any], problem: Problem
-) -> RunDirectory | MemoryRecords:
+def _digest(*start: Tensor) -> str:
+    """A short name of the numbers from which a run starts."""
+    return hashlib.sha256(b"".join(to_numpy(x).tobytes() for x in start)).hexdigest()[:16]
+
+
+def _recorder(out: str | Path | None, resume: bool, config: dict[str, Any], problem: Problem) -> _Recorder:
     manifest = {
         "config": config,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "device": str(problem.device),
         "dtype": str(problem.dtype),
         "seed": config["seed"],
+        "loss_at_w0": float(problem.value(problem.w0)),
     }
     if out is None:
         return MemoryRecords(manifest)
-    if not resume:
-        return RunDirectory.create(out, manifest)
+    make = _reopen if resume else RunDirectory.create
+    return problem.on_leader(lambda: make(out, manifest)) or NoRecords(manifest)
+
+
+def _reopen(out: str | Path, manifest: dict[str, Any]) -> RunDirectory:
+    """The run in a directory, to go on with, if it is the same: settings, starting point and, to round-off, loss.
+
+    Raises:
+        InputRefused: If it is another run, or complete.
+    """
     directory = RunDirectory.open(out)
-    if directory.manifest.get("config") != config:
+    before, now = (m.get("loss_at_w0", np.nan) for m in (directory.manifest, manifest))
+    if directory.manifest.get("config") != manifest["config"] or not np.isclose(before, now, rtol=SAME_LOSS, atol=0):
         raise InputRefused(
-            f"the run in {out} was made with other settings than given now; resume with the same rule, hyperparameters, steps and seed, or use another directory."
+            f"the run in {out} was made with other settings than given now; resume with the same problem, rule, hyperparameters, steps and seed, or use another directory."
         )
+    if directory.complete:
+        raise InputRefused(f"the run in {out} is complete, so there is nothing to resume; use another directory.")
     return directory
 
 
@@ -344,7 +374,9 @@ def _tensors(value: Any, like: Tensor) -> Any:
         return (
             to_tensor(value, like)
             if value.dtype.kind == "f"
-            else torch.as_tensor(value.tolist(), dtype=torch.uint8 if value.dtype == np.uint8 else torch.int64)
+            else torch.as_tensor(
+                value.tolist(), dtype=torch.uint8 if value.dtype == np.uint8 else torch.int64, device=CPU
+            )
         )
     if isinstance(value, Mapping):
         return {k: _tensors(v, like) for k, v in value.items()}

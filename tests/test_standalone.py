@@ -53,10 +53,20 @@ assert not {"theory", "numerics", "derivations", "sympy"} & set(sys.modules)
 np.savez(sys.argv[3], **found)
 """
 WIDTH = 12
+NARROW = {"full_matrix_rmsprop": 4}  # where the root of V is regular: it would carry the root of round-off
 CASES = [
     pytest.param("gd", dict(lr=0.6), 60, 20, 1, id="gd"),
     pytest.param("scalar_rmsprop", dict(lr=0.3, beta2=0.95, eps=1e-6), 30, 3, 1, id="scalar_rmsprop"),
     pytest.param("rmsprop", dict(lr=0.02, beta2=0.95, eps=1e-4), 50, 5, 2, id="rmsprop"),
+    pytest.param(
+        "full_matrix_rmsprop",
+        dict(lr=0.1, beta2=0.99, eps=0.05),
+        20,
+        40,
+        2,
+        id="full_matrix_rmsprop",
+        marks=pytest.mark.slow,
+    ),
     pytest.param("heavy_ball", dict(lr=0.8, momentum=0.5), 40, 20, 1, id="heavy_ball", marks=pytest.mark.slow),
     pytest.param("adam", dict(lr=0.05, beta1=0.5, beta2=0.95, eps=1e-6), 40, 5, 1, id="adam", marks=pytest.mark.slow),
 ]
@@ -72,7 +82,7 @@ def alone(folder, name, hyper, steps, warm):
     """What the standalone file computes on the small problem, in a process of its own without the project's folder."""
     import json
 
-    problem = small_problem(width=WIDTH)
+    problem = small_problem(width=NARROW.get(name, WIDTH))
     x, y = data()
     (folder / "rule.py").write_text(torch_source(derive(name)), encoding="utf-8")
     (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
@@ -101,7 +111,7 @@ def distance(a, b):
 def test_steps_are_those_of_simulate(name, hyper, steps, warm, modes, tmp_path, exact):
     found = alone(tmp_path, name, hyper, steps, warm)
     settings = dict(warm_start=warm, check=False, processes=("central", "stable"))
-    run = simulate(small_problem(width=WIDTH), name, hyper, steps, **settings)
+    run = simulate(small_problem(width=NARROW.get(name, WIDTH)), name, hyper, steps, **settings)
     assert not run.manifest["stopped"]
     for flow, tolerance in (("stable", 1e-12), ("central", 1e-9)):  # the covariance is solved to about 1e-11
         assert distance(found[flow], run[flow].weights_series) < tolerance

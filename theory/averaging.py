@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import sympy as sp
 
 from theory.calculus import directional, displaced, is_zero, second
+from theory.matrix import Outer
 from theory.normal_form import NormalForm
-from theory.symbols import HSH, BlockTotal, Quantity, Total, epsilon, g, q, y, y2
+from theory.symbols import HSH, BlockTotal, HSH_matrix, Quantity, Total, epsilon, g, q, y, y2
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def _mean_over_signs(f: sp.Expr, flip: dict[Quantity, sp.Expr], drift: dict[Quan
 
 
 def as_variance(expr: sp.Expr) -> sp.Expr:
-    """Write y·y' and y² of one coordinate as (HΣH)_ii."""
-    return sp.expand(expr.subs(y2, y)).subs(y**2, HSH)
+    """Write y·y' and y² of one coordinate as (HΣH)_ii, and yyᵀ as HΣH."""
+    return sp.expand(expr.subs(y2, y)).subs({y**2: HSH, Outer(y, y): HSH_matrix})
 
 
 def published_averages() -> dict[str, bool]:

@@ -2,7 +2,9 @@ r"""Python source of a rule and its flow, over a small namespace of tensor opera
 
 The namespace has ``sqrt exp log`` and friends elementwise; ``total`` and ``block_total`` (sums over the last axis, or over each
 parameter tensor in it); ``spread`` (per tensor → per parameter); ``along(c, d)`` = c·d, 0 where d = 0 even if c is infinite;
-``ratio(x, d)`` = x/d, 0 where d = 0; ``decay_log(b)`` = log b, 0 for b = 0, which stands only beside powers b^t.
+``ratio(x, d)`` = x/d, 0 where d = 0; ``decay_log(b)`` = log b, 0 for b = 0, which stands only beside powers b^t. Matrices, on the
+last two axes, have ``identity()``, ``outer(a, b)`` = ½(abᵀ + baᵀ), ``matrix_sqrt(V)``, ``sqrt_rate(V, D)``, its derivative along D,
+``apply(M, x)`` = Mx and ``solve(M, x)`` = M⁻¹x.
 Vectors live on the last axis and any leading axes broadcast, so that one function serves a mode and all pairs of modes.
 """
 
@@ -18,8 +20,9 @@ from sympy.printing.pycode import PythonCodePrinter
 from theory.calculus import directional
 from theory.errors import RuleRefused
 from theory.flow import local_derivative
+from theory.matrix import Apply, MatrixSqrt, Outer, Solve, SqrtRate
 from theory.rule import Hyper, State
-from theory.symbols import BlockTotal, Quantity, Reduction, Shape, T, Total, g, h, q, quantity, shape_of, w, y, y2, z
+from theory.symbols import BlockTotal, Node, Quantity, Shape, T, Total, g, h, q, quantity, shape_of, w, y, y2, z
 
 if TYPE_CHECKING:
     from theory.derivation import Derivation
@@ -43,9 +46,10 @@ class EmittedRule:
 def emit(d: Derivation) -> EmittedRule:
     """Emit all functions of a derivation.
 
-    ``step`` is the discrete optimizer; ``accumulator_map`` f at the mean gradient; ``accumulator_rate``, ``…_rate_X`` (per pair of
-    gradient oscillations), ``…_rate_cross`` the flow; ``implicit`` solves (1 − dt ∂ȧ/∂a)x = d; ``preconditioner``, ``threshold``,
-    their ``…_rate`` along given rates of the accumulators, ``velocity``, ``velocity_X`` (per T = ∇H[u_k, u_l]) and ``memory``.
+    ``step`` is the discrete optimizer. ``advance_clocks`` moves the accumulators that no gradient reaches, by h steps, and leaves the others;
+    then ``accumulator_map``, f at the mean gradient, ``accumulator_rate``, ``…_rate_X`` (per pair of gradient oscillations) and
+    ``…_rate_cross``, the flow, move the others and leave the clocks; ``implicit`` solves (1 − dt ∂ȧ/∂a)x = d; ``preconditioner``,
+    its ``…_rate`` along given rates of the accumulators, ``threshold``, ``velocity``, ``velocity_X`` (per T = ∇H[u_k, u_l]) and ``memory``.
     Filter states before and after a step are ``filters`` and ``filters_next``: ``unit_filters`` takes them from the optimizer's states, ``filter_map``
     advances them, ``settled`` is their value at a constant gradient, ``drive`` is F g; ``feedthrough`` is F(∞), ``lag`` is
     ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts. ``ripple_threshold`` and ``ripple_drift``
@@ -68,13 +72,15 @@ def emit(d: Derivation) -> EmittedRule:
     means = ("a", "filters", "filters_next", "g")
     functions = [
         _discrete(d),
-        emit_function("accumulator_map", means, seen, [(d.averages.mean[s], s.shape) for s in a]),
-        emit_function("accumulator_rate", means, seen, [(flow.a_stable[s], s.shape) for s in a]),
+        emit_function("advance_clocks", ("a", "h"), {"a": a}, [(clock_step(d, s), s.shape) for s in a]),
+        emit_function(
+            "accumulator_map", means, seen, [(s if s in form.clocks else d.averages.mean[s], s.shape) for s in a]
+        ),
+        emit_function("accumulator_rate", means, seen, [(driven_rate(d, s), s.shape) for s in a]),
         emit_function("accumulator_rate_X", (*means, "y", "y2"), seen, [(flow.a_X[s], s.shape) for s in a]),
         emit_function("accumulator_rate_cross", (*means, "q"), seen, [(flow.a_cross[s], s.shape) for s in a]),
         *_filter_functions(d, seen),
-        emit_function("ripple_threshold", ("a", "g"), {"a": a}, [(d.ripple.threshold, Shape.PARAMETER)], single=True),
-        emit_function("ripple_drift", ("a", "g", "y"), {"a": a}, [(d.ripple.drift, Shape.PARAMETER)], single=True),
+        *_ripple_functions(d, a),
         emit_function("modulation_rate", ("a",), {"a": a}, [(d.modulation.rate, Shape.SCALAR)], single=True),
         emit_function("modulation_delay", ("a",), {"a": a}, [(d.modulation.delay, Shape.SCALAR)], single=True),
         emit_function(
@@ -87,7 +93,6 @@ def emit(d: Derivation) -> EmittedRule:
         emit_function("preconditioner", ("a",), {"a": a}, [(form.P, form.shape)], single=True),
         _rate("preconditioner_rate", form.P, a, rates),
         emit_function("threshold", ("a",), {"a": a}, [(d.threshold, shape_of(d.threshold))], single=True),
-        _rate("threshold_rate", d.threshold, a, rates),
         emit_function("velocity", ("a", "w", "g"), {"a": a}, [(flow.w_stable, Shape.PARAMETER)], single=True),
         emit_function("velocity_X", ("a", "T"), {"a": a}, [(flow.w_X, Shape.PARAMETER)], single=True),
     ]
@@ -102,6 +107,26 @@ def emit(d: Derivation) -> EmittedRule:
         form.shape,
         {n: str(e) for n, e in d.update.schedules.items()},
     )
+
+
+def clock_step(d: Derivation, a: Quantity) -> sp.Expr:
+    """An accumulator after a time h in which only clocks moved."""
+    return a + h * d.flow.a_stable[a] if a in d.normal_form.clocks else a
+
+
+def driven_rate(d: Derivation, a: Quantity) -> sp.Expr:
+    """ȧ of an accumulator that sees the gradient; clocks, which have been advanced before, stay."""
+    return sp.S.Zero if a in d.normal_form.clocks else d.flow.a_stable[a]
+
+
+def _ripple_functions(d: Derivation, a: list[Quantity]) -> list[str]:
+    """Both conditions: of the gradient and variances per coordinate, or of the gradient and a pair of oscillations for a matrix."""
+    more: tuple[tuple[str, ...], ...] = (("y",), ("y", "y2")) if d.normal_form.shape is Shape.MATRIX else ((), ("y",))
+    both = zip(("threshold", "drift"), (d.ripple.threshold, d.ripple.drift), more, strict=True)
+    return [
+        emit_function(f"ripple_{name}", ("a", "g", *seen), {"a": a}, [(expr, Shape.PARAMETER)], single=True)
+        for name, expr, seen in both
+    ]
 
 
 def _filter_functions(d: Derivation, seen: dict[str, list[Quantity]]) -> list[str]:
@@ -146,6 +171,28 @@ class _Printer(PythonCodePrinter):
     def _print_BlockTotal(self, r: BlockTotal) -> str:
         inner = f"block_total({_Printer(Shape.PARAMETER).doprint(r.args[0])})"
         return f"spread({inner})" if self.context is Shape.PARAMETER else inner
+
+    def _print_Eye(self, e: sp.Expr) -> str:
+        return "identity()"
+
+    def _print_Outer(self, e: Outer) -> str:
+        return self._call("outer", e, Shape.PARAMETER, Shape.PARAMETER)
+
+    def _print_MatrixSqrt(self, e: MatrixSqrt) -> str:
+        return self._call("matrix_sqrt", e, Shape.MATRIX)
+
+    def _print_SqrtRate(self, e: SqrtRate) -> str:
+        return self._call("sqrt_rate", e, Shape.MATRIX, Shape.MATRIX)
+
+    def _print_Apply(self, e: Apply) -> str:
+        return self._call("apply", e, Shape.MATRIX, Shape.PARAMETER)
+
+    def _print_Solve(self, e: Solve) -> str:
+        return self._call("solve", e, Shape.MATRIX, Shape.PARAMETER)
+
+    def _call(self, name: str, e: sp.Expr, *shapes: Shape) -> str:
+        arguments = (_Printer(shape).doprint(x) for x, shape in zip(e.args, shapes, strict=True))
+        return f"{name}({', '.join(arguments)})"
 
     def _print_DecayLog(self, f: DecayLog) -> str:
         return f"decay_log({self._print(f.args[0])})"
@@ -213,7 +260,7 @@ def _rate(name: str, expr: sp.Expr, a: list[Quantity], rates: dict[Quantity, Qua
     shape = shape_of(expr)
     terms = []
     for s in a:
-        if any(s in r.free_symbols for r in expr.atoms(Reduction)):
+        if any(s in r.free_symbols for r in expr.atoms(Node)):
             terms.append(source_of(directional(expr, {s: rates[s]}), shape))
         elif expr.has(s):
             slope, rate = (source_of(e, shape) for e in (local_derivative(expr, s, name), rates[s]))

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import sympy as sp
 
 from theory.calculus import directional, is_zero, opaquely, simplify, solve
-from theory.flow import Flow, preconditioner_rate
+from theory.flow import Flow, collect, preconditioner_rate
+from theory.matrix import applied
 from theory.normal_form import NormalForm
 from theory.stability import Stability
-from theory.symbols import Quantity, S, Shape, T, Total, X, g, gradS, lam, sigma2, u, v, y, y2
+from theory.symbols import P_matrix, Quantity, S, Shape, T, Total, X, g, gradS, lam, sigma2, u, v, y, y2
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def margin_rate(form: NormalForm, stab: Stability, w_rate: sp.Expr, a_rates: dic
     r"""Uᵀ Ȧ U for a pair of modes (u, v) and T = ∇H[u, v]: λ*uᵀṖv + λ̇*uᵀPv − ⟨T, ẇ⟩ (T10)."""
     threshold_rate = directional(stab.threshold, a_rates) if a_rates else sp.S.Zero
     P_rate = preconditioner_rate(form, a_rates)
-    return stab.threshold * Total(u * v * P_rate) + threshold_rate * Total(u * v * form.P) - Total(T * w_rate)
+    quadratic = (Total(u * applied(M, v)) for M in (P_rate, form.P))
+    return stab.threshold * next(quadratic) + threshold_rate * next(quadratic) - Total(T * w_rate)
 
 
 def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complementarity:
@@ -50,10 +52,13 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     Returns:
         The rates and the closed forms, SymPy's own solution of 𝒜 + ℬX = 0.
     """
-    critical = {y: stab.threshold * form.P * u, y2: stab.threshold * form.P * v}  # HU = λ*PU
+    P = P_matrix if form.shape is Shape.MATRIX else form.P
+    critical = {y: stab.threshold * applied(P, u), y2: stab.threshold * applied(P, v)}  # HU = λ*PU
     stable = margin_rate(form, stab, flow.w_stable, {a: flow.settled(a) for a in flow.a_stable})
     rates = {a: e.xreplace(flow.settle).xreplace(critical) for a, e in flow.a_X.items()}
     per_X = margin_rate(form, stab, flow.w_X, rates)
+    if form.shape is Shape.MATRIX:
+        stable, per_X = collect(stable), sp.Add(*(collect(e) for e in _by_third_derivative(per_X)))
     A, B = (e.subs(v, u) for e in (stable, per_X))
     rate, slope = sp.symbols("A B")
     one_mode = sp.solve(rate + slope * X, X)[0].xreplace({rate: A, slope: B})
@@ -62,6 +67,12 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     closed = form.shape is Shape.SCALAR and len(moving) <= 1  # with a counter beside ν SymPy's roots grow without bound
     variance, at_edge = _variance(form, stab, A, B) if closed else (None, {})
     return Complementarity(stable, per_X, one_mode, variance, at_edge)
+
+
+def _by_third_derivative(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """The terms with T, and those without."""
+    rest = expr.xreplace({T: sp.S.Zero})
+    return expr - rest, rest
 
 
 def _variance(form: NormalForm, stab: Stability, A: sp.Expr, B: sp.Expr) -> tuple[sp.Expr, dict[Quantity, sp.Expr]]:
@@ -85,7 +96,7 @@ def _positive_at_small_offset(arg: sp.Expr) -> sp.Expr:
 
 def _edge(form: NormalForm, stab: Stability) -> dict[Quantity, sp.Expr]:
     """The accumulator's value at which S = λ*P, if P moves."""
-    memory = [a for a in form.accumulators if form.P.has(a) and not form.update.states[str(a)].counter]
+    memory = [a for a in form.accumulators if form.P.has(a) and a not in form.clocks]
     if not memory:
         return {}
     solutions = solve(form.P - S / stab.threshold, memory[0])

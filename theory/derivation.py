@@ -34,7 +34,7 @@ from theory.ripple import Ripple, ripple
 from theory.rule import Update, UpdateRule
 from theory.stability import Stability, stability
 from theory.standalone import torch_source
-from theory.symbols import HSH, Quantity, g, q, w
+from theory.symbols import HSH, Quantity, Shape, g, q, w
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,13 @@ def derive(rule: UpdateRule | str | Path, **choices: Any) -> Derivation:
     )
 
 
-def _clock_assumption(form: NormalForm) -> tuple[str, ...]:
-    """What (T7) costs where an accumulator's map depends on the counter."""
-    clocks = {a for a in form.accumulators if form.update.states[str(a)].counter}
-    timed = [str(a) for a, f in form.accumulators.items() if a not in clocks and f.free_symbols & clocks]
+def _clocks(d: Derivation) -> str:
+    """How clocks move, where there are any."""
+    clocks = ", ".join(str(c) for c in d.normal_form.clocks)
     return (
-        (f"the map of {', '.join(timed)} changes slowly with the step counter: early steps are only approximate",)
-        if timed
-        else ()
+        f" No gradient reaches {clocks}: each step advances it exactly, first, and its rate is its change in a step."
+        if clocks
+        else ""
     )
 
 
@@ -261,10 +260,19 @@ def _ripples(d: Derivation) -> Step:
         "Ripple of the accumulators",
         "section 2",
         "Where the gradient does not vanish the accumulators oscillate at first order, which the averages drop. "
-        "Both quantities must be far below 1; a run measures them.",
+        + (
+            "The vectors are what an oscillation y of the gradient and the mean gradient lose by it, and must be small against these; "
+            "a run measures both shares."
+            if d.normal_form.shape is Shape.MATRIX
+            else "Both quantities must be far below 1; a run measures them."
+        ),
         (
             ("threshold", r"r_{\lambda^*}", d.ripple.threshold),
-            ("drift", r"r_{\dot w}", as_variance(d.ripple.drift)),
+            (
+                "drift",
+                r"r_{\dot w}",
+                d.ripple.drift if d.normal_form.shape is Shape.MATRIX else as_variance(d.ripple.drift),
+            ),
         ),
         ("the ripple of the accumulators is negligible",),
     )
@@ -313,8 +321,9 @@ def _describe(d: Derivation) -> list[Step]:
             if stab.proved
             else "That the first root leaves the unit disc at z = -1 is certified at numbers, by counting roots of the Hurwitz determinants below in x = \\lambda/\\lambda^*.",
             (
-                ("polynomial", r"\chi(z;\lambda)", stab.polynomial),
-                ("threshold", r"\lambda^*", stab.threshold),
+                *((f"schedule {k}", k, e) for k, e in form.held.items() if stab.printed[1].has(k)),
+                ("polynomial", r"\chi(z;\lambda)", stab.printed[0]),
+                ("threshold", r"\lambda^*", stab.printed[1]),
                 *((f"condition {i}", f"D_{{{i}}}", c) for i, c in enumerate(stab.conditions)),
             ),
             ("the first instability is a flip (period 2)",),
@@ -349,13 +358,14 @@ def _describe(d: Derivation) -> list[Step]:
             "flow",
             "From the averaged map to the flow",
             "(T7)-(T9)",
-            "Accumulators are taken at their updated values; replacing the previous value by a - da/dt keeps the lag of the discrete average.",
+            "Accumulators are taken at their updated values; replacing the previous value by a - da/dt keeps the lag of the discrete average."
+            + _clocks(d),
             (
                 ("parameters", r"\dot w", flow.w_average),
                 *((f"accumulator {a}", f"{a}_dot", flow.a_average(a)) for a in flow.a_X),
                 ("stable parameters", r"\dot w\,|_{\Sigma=0}", flow.w_stable),
             ),
-            ("second time derivatives of the accumulators are negligible", *_clock_assumption(form)),
+            ("second time derivatives of the accumulators are negligible",),
         ),
         Step(
             "complementarity",

@@ -3,6 +3,7 @@ r"""Displayed equations that fit the page: wide sums break between terms, what c
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import sympy as sp
 
@@ -13,22 +14,24 @@ _NO_WIDTH = {r"\left", r"\right", r"\operatorname", r"\mathrm", r"\,", r"\;", r"
 LINE_WIDTH = 62.0  # characters that fit on a line of 6.5 in
 
 
+@lru_cache(maxsize=16384)
 def width(latex: str) -> float:
     r"""Return a rough printed width in characters: fractions by the wider half, scripts smaller, commands one wide."""
-    return _measure(re.findall(r"\\[A-Za-z]+|\\.|[^\s]", latex))
+    return _measure(re.findall(r"\\[A-Za-z]+|\\.|[^\s]", latex)[::-1])
 
 
 def _measure(tokens: list[str]) -> float:
+    """Return the width of tokens that are given last first, and used up."""
     result, scale = 0.0, 1.0
     while tokens:
-        token = tokens.pop(0)
+        token = tokens.pop()
         if token in {"^", "_"}:
             scale = 0.7
             continue
         if token in {r"\frac", r"\tfrac"}:
             size = max(_measure(_group(tokens)), _measure(_group(tokens)))
         elif token == "{":
-            tokens.insert(0, token)
+            tokens.append(token)
             size = _measure(_group(tokens))
         elif token in _NO_WIDTH:
             size = 0.0
@@ -40,16 +43,16 @@ def _measure(tokens: list[str]) -> float:
 
 
 def _group(tokens: list[str]) -> list[str]:
-    """Return one braced group, or one token, taken off the front."""
-    first = tokens.pop(0)
+    """Return one braced group, or one token, taken off the end, in the same order."""
+    first = tokens.pop()
     if first != "{":
         return [first]
     depth, taken = 1, []
     while depth:
-        token = tokens.pop(0)
+        token = tokens.pop()
         depth += (token == "{") - (token == "}")
         taken.append(token)
-    return taken[:-1]
+    return taken[-2::-1]
 
 
 def equation_lines(left: str, right: sp.Expr | str) -> tuple[str, ...]:
@@ -92,7 +95,8 @@ def _named(part: sp.Expr, room: float, names: dict[sp.Expr, Quantity]) -> sp.Exp
         sums = part.atoms(sp.Add)
         if not sums:
             break
-        widest = max(sums, key=lambda a: (width(to_latex(a)), str(a)))
+        greatest = max(width(to_latex(a)) for a in sums)
+        widest = max((a for a in sums if width(to_latex(a)) == greatest), key=str)
         name = names.setdefault(widest, quantity(f"c{len(names) + 1}", shape_of(widest)))
         part = part.xreplace({widest: name})
     return part

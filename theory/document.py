@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sympy as sp
 
 from theory.display import equation_lines, width
+from theory.matrix import SqrtRate
 from theory.printer import to_latex
 from theory.symbols import CATALOGUE, Quantity, Shape, latex_name, quantity, wdot
 from theory.thresholds import at_numbers, numbers_used, threshold_forms
@@ -94,6 +95,7 @@ NOTATION = (
     "contains the coordinate. A superscript ⁺ marks the value after the step, a dot the derivative in time; a unit of "
     "time is one step."
 )
+MATRIX_NOTATION = "Matrices are written without indices, and the coordinate i of the vector Mx as [Mx]ᵢ."
 # Symbols that equations use as text, so that no SymPy symbol stands for them.
 _ALWAYS = (
     (r"L,\ \nabla L", "full-batch training loss and its gradient"),
@@ -103,7 +105,16 @@ _ALWAYS = (
     (r"U,\ X", "critical modes, UᵀPU = 1, and the covariance in their coordinates, Σ = UXUᵀ"),
     (r"\lambda^{*}", "stability threshold of the eigenvalues λ of P⁻¹H"),
 )
-_SHAPES = {Shape.SCALAR: "one number", Shape.BLOCK: "one per parameter tensor", Shape.PARAMETER: "one per parameter"}
+_SHAPES = {
+    Shape.SCALAR: "one number",
+    Shape.BLOCK: "one per parameter tensor",
+    Shape.PARAMETER: "one per parameter",
+    Shape.MATRIX: "a symmetric matrix over all parameters",
+}
+_LYAPUNOV = (
+    r"\mathcal{L}_{V}\left[D\right]",
+    "derivative of the root R of V along D, the solution Y of Lyapunov's equation RY + YR = D",
+)
 _SUFFIXES = ("_next", "_dot")
 _CELL = 14.0  # widest formula of a table, as `width` measures
 
@@ -123,6 +134,7 @@ def to_document(d: Derivation) -> Document:
         *([Paragraph(f"Schedules: {chosen}.")] if chosen else []),
         Heading("Symbols"),
         Paragraph(NOTATION),
+        *([Paragraph(MATRIX_NOTATION)] if d.normal_form.shape is Shape.MATRIX else []),
         _symbol_table(d),
     ]
     for number, step in enumerate(d.steps, start=1):
@@ -190,13 +202,17 @@ def _symbol_table(d: Derivation) -> Table:
         if isinstance(s, Quantity):
             base = re.sub(r"(_next|_dot)$", "", s.name)
             used[base] = quantity(base, s.shape)
-    rows = [(Maths(latex), meaning, "") for latex, meaning in _ALWAYS]
-    rows += [(Maths(to_latex(s)), *_meaning(d, name)) for name, s in used.items()]
+    always = (*_ALWAYS, _LYAPUNOV) if any(r.has(SqrtRate) for r in rights) else _ALWAYS
+    rows = [(Maths(latex), meaning, "") for latex, meaning in always]
+    shown = {latex for latex, _ in always}
+    rows += [(Maths(to_latex(s)), *_meaning(d, name)) for name, s in used.items() if to_latex(s) not in shown]
     return Table(("symbol", "meaning", "kind"), tuple(rows))
 
 
 def _meaning(d: Derivation, name: str) -> tuple[str, str]:
     known = CATALOGUE[name].meaning if name in CATALOGUE else name
+    if name in map(str, d.normal_form.held):
+        return "what the step reads of the clocks", ""
     if name in d.rule.hyper:
         declared = d.rule.hyper[name]
         default = "" if declared.default is None else f", default {declared.default:g}"

@@ -16,13 +16,29 @@ import sympy as sp
 
 from theory.averaging import Averages, as_variance
 from theory.calculus import is_zero
+from theory.clock import without_clock
 from theory.flow import Flow
+from theory.matrix import Outer
+from theory.matrix_fixed_point import eigenvalue, matrix_rest
 from theory.normal_form import NormalForm
-from theory.rule import Update
+from theory.rule import Hyper, State, Update
 from theory.stability import Stability, is_positive
-from theory.symbols import HSH, BlockTotal, Quantity, Reduction, S, Shape, Sigma, Total, g, quantity
+from theory.symbols import (
+    HSH,
+    BlockTotal,
+    HSH_matrix,
+    P_matrix,
+    Quantity,
+    Reduction,
+    S,
+    Shape,
+    Sigma,
+    Total,
+    g,
+    quantity,
+)
 
-Status = Literal["program", "scalar", "none", "constant", "uncovered"]
+Status = Literal["program", "scalar", "matrix", "none", "constant", "uncovered"]
 _SUMS: dict[Shape, Callable[[sp.Expr], sp.Expr]] = {Shape.SCALAR: Total, Shape.BLOCK: BlockTotal}
 _REST = sp.Dummy("r", nonnegative=True)
 
@@ -53,16 +69,17 @@ class FixedPoint:
 
     def step(self, step: Callable[..., Any]) -> Any:
         """Describe as a step of the chain."""
+        phi, total = (r"\varphi", "") if self.status == "matrix" else (r"\Phi", r"\sum")
         named = (
             ("at rest", "0", self.stationary),
             ("objective", r"\Phi(P)", self.objective),
-            ("its derivative", r"\Phi'(P)", self.objective_prime),
-            ("convexity", r"\Phi''(P)", self.convexity),
+            ("its derivative", rf"{phi}'(P)", self.objective_prime),
+            ("convexity", rf"{phi}''(P)", self.convexity),
             ("least value", r"P_{\min}", self.lower),
             ("settled preconditioner", r"\bar P", self.solution),
         )
         constraint = (
-            ("program", r"\bar P", r"\operatorname{argmin}\sum\Phi(P)\ \text{subject to}\ H\preceq\lambda^*P"),
+            ("program", r"\bar P", rf"\operatorname{{argmin}}{total}\Phi(P)\ \text{{subject to}}\ H\preceq\lambda^*P"),
         )
         return step(
             "fixed_point",
@@ -70,7 +87,9 @@ class FixedPoint:
             "(T13), (T14)",
             " ".join(part for part in (self.reason, self.domain) if part),
             tuple(e for e in named if e[2] is not None) + (constraint if self.objective is not None else ()),
-            ("the parameters stay while the accumulators settle",) if self.status in {"program", "scalar"} else (),
+            ("the parameters stay while the accumulators settle",)
+            if self.status in {"program", "scalar", "matrix"}
+            else (),
             self.checks or None,
         )
 
@@ -107,8 +126,9 @@ def fixed_point(form: NormalForm, averages: Averages, flow: Flow, stab: Stabilit
         The fixed point. Decays b^t of bias corrections are at their limit t → ∞; schedules are held at the present step.
     """
     update = form.update
-    threshold = sp.factor(_after_long(update, stab.threshold))
-    moving = [a for a in form.accumulators if a in form.P.free_symbols and not update.states[str(a)].counter]
+    late = _after_long(update, stab.threshold)
+    threshold = late if late.has(*form.clocks) else sp.factor(late)  # a schedule's value is not multiplied out
+    moving = [a for a in form.accumulators if a in form.P.free_symbols and a not in form.clocks]
     if not moving:
         return FixedPoint("constant", "P does not depend on the gradient, so there is nothing to settle.", threshold)
     try:
@@ -117,6 +137,8 @@ def fixed_point(form: NormalForm, averages: Averages, flow: Flow, stab: Stabilit
         rate = stable + as_variance(_after_long(update, flow.a_X[a].xreplace(averages.settle)))
         if not stable.has(a):
             return _growth(a, rate, threshold)
+        if form.shape is Shape.MATRIX:
+            return _matrix_program(form, a, rate, threshold)
         return _program(_at_rest(form, a, rate), form, a, threshold)
     except _Uncovered as why:
         return FixedPoint("uncovered", str(why), threshold)
@@ -146,8 +168,9 @@ def _growth(a: Quantity, rate: sp.Expr, threshold: sp.Expr) -> FixedPoint:
     Raises:
         _Uncovered: If the sign of its rate is not provable, or it is not seen to vanish with g and Σ only.
     """
-    terms = sp.Add.make_args(sp.expand(rate))
-    if not all(term.is_nonnegative and term.has(g, HSH) for term in terms) or not (rate.has(g) and rate.has(HSH)):
+    sizes = sp.expand(rate.xreplace({Outer(g, g): g**2, HSH_matrix: HSH}))  # matrices ⪰ 0, and 0 only with g and Σ
+    terms = sp.Add.make_args(sizes)
+    if not all(term.is_nonnegative and term.has(g, HSH) for term in terms) or not (sizes.has(g) and sizes.has(HSH)):
         raise _Uncovered(f"the rate of {a}, {rate}, does not depend on {a} and has no provable sign.")
     reason = "There is no fixed point: the accumulator has no decay, and its rate is positive unless g = 0 and Σ = 0."
     return FixedPoint("none", reason, threshold, stationary=rate)
@@ -159,13 +182,14 @@ def _at_rest(form: NormalForm, a: Quantity, rate: sp.Expr) -> _Rest:
     Raises:
         _Uncovered: If the rate is not k(A + B·E − a), or P no increasing function of a at the same coordinate.
     """
-    P = _after_long(form.update, form.P)
+    P, clocked = _held_after_long(form)
     if form.shape is not a.shape:
         raise _Uncovered(f"P has another shape than the accumulator {a}, so its coordinates settle jointly.")
     variance = _SUMS[a.shape](HSH) if a.shape in _SUMS else HSH
     names = {variance: sp.Dummy("N", nonnegative=True), a: sp.Dummy(str(a), nonnegative=True)}
     others = (rate.atoms(Reduction) | P.atoms(Reduction)) - {variance}
     names |= {r: sp.Dummy(str(r), real=True, nonnegative=r.is_nonnegative, positive=r.is_positive) for r in others}
+    back = {d: s for s, d in names.items()} | clocked
     if any(a in r.free_symbols or r.has(HSH) for r in others):
         raise _Uncovered(f"P or the accumulator {a} reads a reduction of {a}, so its coordinates settle jointly.")
     N, state = names[variance], names[a]
@@ -181,8 +205,24 @@ def _at_rest(form: NormalForm, a: Quantity, rate: sp.Expr) -> _Rest:
         raise _Uncovered(f"the mean gradient's part of the accumulator {a}, {A}, is not provably nonnegative.")
     x = sp.Dummy("x", positive=True)
     if not _positive(sp.factor(sp.diff(psi, state).subs(state, x)), domains):
-        raise _Uncovered(f"P = {psi} is not provably increasing in the accumulator {a}.")
-    return _Rest(state, psi, k, A, B, {d: s for s, d in names.items()})
+        raise _Uncovered(f"P = {psi.xreplace(back)} is not provably increasing in the accumulator {a}.")
+    return _Rest(state, psi, k, A, B, back)
+
+
+def _held_after_long(form: NormalForm) -> tuple[sp.Expr, dict[sp.Expr, sp.Expr]]:
+    """P after a long time, with a symbol for each part that still depends on clocks, and what these stand for."""
+    update = form.update
+    domains: dict[sp.Symbol, Hyper | State] = {s: update.rule.hyper[n] for n, s in update.hyper.items()}
+    domains |= {update.old(n): s for n, s in update.states.items()}
+    names: dict[sp.Expr, sp.Expr] = {}
+    clocked: dict[sp.Expr, sp.Expr] = {}
+    for k, expr in form.held.items():
+        late = names[k] = _after_long(update, expr)
+        if late.free_symbols & set(form.clocks):
+            (closed,), _ = without_clock(update, late)
+            names[k] = sp.Dummy(k.name, real=True, positive=is_positive(closed, domains) or None)
+            clocked[names[k]] = late
+    return form.held_P.xreplace(names), clocked
 
 
 def _positive(expr: sp.Expr, domains: dict[sp.Symbol, Any]) -> bool:
@@ -260,6 +300,45 @@ def _program(rest: _Rest, form: NormalForm, a: Quantity, threshold: sp.Expr) -> 
     )
 
 
+def _matrix_program(form: NormalForm, a: Quantity, rate: sp.Expr, threshold: sp.Expr) -> FixedPoint:
+    """Invert ψ on eigenvalues, integrate φ′ = ψ⁻¹(p)/(Bp²), decide convexity, verify the KKT system.
+
+    Raises:
+        _Uncovered: If the rate or P is not covered, or SymPy finds no inverse or integral.
+    """
+    domains = {s: form.update.rule.hyper[n] for n, s in form.update.hyper.items()}
+    rest = matrix_rest(_after_long(form.update, form.P), a, rate, domains)
+    if isinstance(rest, str):
+        raise _Uncovered(rest)
+    inverse = sp.factor(_inverse(rest.psi, rest.x, eigenvalue))
+    lower = sp.simplify(sp.limit(rest.psi, rest.x, 0, "+"))
+    phi = _integral(inverse / eigenvalue**2, eigenvalue, rest.B)
+    there = rest.psi.subs(rest.x, inverse).subs(eigenvalue, lower + _REST) - lower - _REST
+    if phi is None or not is_zero(sp.simplify(there)):
+        raise _Uncovered(f"SymPy finds no closed form of the program for P = {rest.psi} of an eigenvalue.")
+    prime = sp.factor(sp.diff(phi, eigenvalue))
+    convex = rest.convex(prime, lower)
+    return FixedPoint(
+        "matrix",
+        f"With w held, P settles at {'the minimum' if convex else 'a stationary point'} of the program over matrices; its multiplier is Z = λ*Σ. "
+        "Functions of P act on its eigenvalues, and φ is the part of Φ without g.",
+        threshold,
+        P_matrix,
+        rest.stationary(threshold),
+        inverse,
+        rest.objective(phi),
+        prime,
+        sp.factor(sp.diff(prime, eigenvalue)),
+        lower,
+        "Φ is convex where the accumulator allows P to be, with eigenvalues from the least value on."
+        if convex
+        else "Whether Φ is convex is not decided.",
+        convex,
+        None,
+        {"P = ψ(ψ⁻¹(P)) for all values that the accumulator allows": True} | rest.verify(prime, inverse, threshold),
+    )
+
+
 def _bounded(form: NormalForm) -> dict[sp.Symbol, sp.Expr]:
     """Hyperparameters b in [0, 1) as x/(1 + x) with x ≥ 0, so that SymPy knows the sign of 1 − b."""
     domains = {s: form.update.rule.hyper[n].domain for n, s in form.update.hyper.items()}
@@ -268,8 +347,7 @@ def _bounded(form: NormalForm) -> dict[sp.Symbol, sp.Expr]:
 
 
 def _scheduled(form: NormalForm, rest: _Rest) -> bool:
-    clocks = {form.update.old(n) for n, s in form.update.states.items() if s.counter}
-    return bool(rest.psi.free_symbols & clocks)
+    return bool(rest.printed(rest.psi).free_symbols & set(form.clocks))
 
 
 def _integral(prime: sp.Expr, p: sp.Symbol, gain: sp.Expr) -> sp.Expr | None:
@@ -320,7 +398,7 @@ def _verify(
         _Uncovered: If SymPy does not confirm ψ(ψ⁻¹(p)) = p.
     """
     there = rest.psi.subs(rest.a, inverse).subs(p, lower + _REST) - lower - _REST
-    if not is_zero(sp.simplify(there.xreplace(bounded))):
+    if not is_zero(sp.simplify(_factored_roots(there.xreplace(bounded)))):
         raise _Uncovered(f"SymPy does not confirm that {rest.printed(inverse)} inverts P.")
     rate = rest.k * (rest.A + rest.B * p**2 * edge - inverse)
     kkt = rate + rest.k * rest.B * p**2 * (prime - edge)
@@ -330,6 +408,11 @@ def _verify(
         "P = ψ(ψ⁻¹(P)) for all values that the accumulator allows": True,
         "the KKT system with Z = λ*Σ is the accumulator's equation at rest": verified,
     }
+
+
+def _factored_roots(expr: sp.Expr) -> sp.Expr:
+    """The expression with what stands under roots factored, so that √(x² + 2xy + y²) is seen to be x + y."""
+    return expr.replace(lambda e: e.is_Pow and not e.exp.is_Integer, lambda e: sp.factor(sp.expand(e.base)) ** e.exp)
 
 
 __all__ = ["FixedPoint", "fixed_point"]

@@ -1,7 +1,8 @@
 r"""From the averaged map to the flow (THEORY section 4): (T7) for the accumulators, (T8) for the parameters.
 
 Accumulators are taken at their *updated* values. Replacing a_{t−1} by a − ȧ in a = f̄(a_{t−1}) gives ȧ = (∂_a f̄)⁻¹[f̄(a) − a].
-Read backwards, one implicit Euler step of length 1 of this flow is the optimizer's own accumulator update.
+Read backwards, one implicit Euler step of length 1 of this flow is the optimizer's own accumulator update. Clocks are no part of (T7): no gradient
+reaches them, so each step advances them exactly, first, and ∂_a f̄ is taken at the updated clocks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sympy as sp
 from theory.averaging import Averages, as_variance
 from theory.calculus import directional, is_zero, opaquely, simplify
 from theory.errors import RuleRefused
+from theory.matrix import divided
 from theory.normal_form import NormalForm
 from theory.symbols import Quantity, T, g, q, quantity, shape_of, w
 
@@ -22,7 +24,8 @@ class Flow:
     """Right-hand sides: stable parts (X = 0), and coefficients of X for a pair of modes.
 
     ``w_stable`` = −γw − P⁻¹g; ``w_X`` = −½P⁻¹T with T = ∇H[u_k, u_l]; ``a_stable``, ``a_X`` and ``a_cross`` likewise for each
-    accumulator, a_X bilinear in (y, y'); ``memory`` is det ∂_a f̄, zero where an accumulator has no memory; ``jacobian`` is ∂ȧ/∂a.
+    accumulator, a_X bilinear in (y, y'); ``memory`` is det ∂_a f̄, zero where an accumulator has no memory; ``jacobian`` is ∂ȧ/∂a. A clock's
+    rate is its change in the coming step, and its row and column of the Jacobian are zero.
     """
 
     w_stable: sp.Expr
@@ -57,38 +60,55 @@ def to_flow(form: NormalForm, averages: Averages) -> Flow:
     Raises:
         RuleRefused: If an accumulator has no memory (∂_a f̄ singular) or reads a reduction of another.
     """
-    names = list(form.accumulators)
+    names = [a for a in form.accumulators if a not in form.clocks]
     J = sp.Matrix([[local_derivative(averages.mean[a], b, form.update.rule.name) for b in names] for a in names])
     memory = sp.factor(J.det()) if names else sp.S.One
     if is_zero(memory):
         raise RuleRefused(
-            f"the rule {form.update.rule.name!r} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist; express P through g directly, or give the accumulator a decay."
+            f"{_place_without_memory(form, names, J)} has an accumulator without memory: ∂f/∂a is singular, so its flow (T7) does not exist, and P would swing with the gradient at every step; give the accumulator a decay."
         )
     inverse = J.inv().applyfunc(simplify) if names else J
     stable = inverse * sp.Matrix([sp.expand(averages.mean[a] - a) for a in names]) if names else []
     oscillating = inverse * sp.Matrix([averages.oscillation[a] for a in names]) if names else []
     cross = inverse * sp.Matrix([averages.cross[a] for a in names]) if names else []
-    a_stable = {a: collect(e) for a, e in zip(names, stable, strict=True)}
+    moving = {a: collect(e) for a, e in zip(names, stable, strict=True)}
+    order = list(form.accumulators)
+    still = dict.fromkeys(order, sp.S.Zero)
     return Flow(
-        w_stable=-form.gamma * w - g / form.P,
-        w_X=-T / (2 * form.P),
-        w_average=-form.gamma * w - (g + q / 2) / form.P,
-        a_stable=a_stable,
-        a_X={a: collect(e) for a, e in zip(names, oscillating, strict=True)},
-        a_cross={a: collect(e) for a, e in zip(names, cross, strict=True)},
+        w_stable=-form.gamma * w - divided(g, form.P),
+        w_X=-divided(T / 2, form.P),
+        w_average=-form.gamma * w - divided(g + q / 2, form.P),
+        a_stable={a: moving[a] if a in moving else clock_rate(form, a) for a in order},
+        a_X=still | {a: collect(e) for a, e in zip(names, oscillating, strict=True)},
+        a_cross=still | {a: collect(e) for a, e in zip(names, cross, strict=True)},
         memory=memory,
         jacobian=sp.Matrix(
-            len(names),
-            len(names),
-            lambda i, j: simplify(local_derivative(a_stable[names[i]], names[j], form.update.rule.name)),
+            len(order),
+            len(order),
+            lambda i, j: (
+                simplify(local_derivative(moving[order[i]], order[j], form.update.rule.name))
+                if order[i] in moving and order[j] in moving
+                else sp.S.Zero
+            ),
         ),
         settle=averages.settle,
     )
 
 
+def clock_rate(form: NormalForm, clock: Quantity) -> sp.Expr:
+    """What the coming step adds to a clock: 1 for the step counter."""
+    return sp.expand(form.accumulators[clock] - clock)
+
+
 def collect(expr: sp.Expr) -> sp.Expr:
     """Common factors outside, as a paper would print a relaxation."""
     return opaquely(sp.factor, expr)
+
+
+def _place_without_memory(form: NormalForm, names: list[Quantity], J: sp.Matrix) -> str:
+    """Rule, and the line of the accumulator whose next value does not depend on its old one, if it is one."""
+    forgetful = [str(a) for k, a in enumerate(names) if J[k, k] == 0]
+    return form.update.place(forgetful[0]) if forgetful else f"the rule {form.update.rule.name!r}"
 
 
 def local_derivative(expr: sp.Expr, a: Quantity, rule: str) -> sp.Expr:

@@ -34,7 +34,7 @@ def modified_flow(form: NormalForm) -> ModifiedFlow:
     Returns:
         The penalty, with the root's expansion verified for γ = 0.
     """
-    slope = rationally(sp.factor, sp.diff(form.transfer, z).subs(z, 1))
+    slope = rationally(sp.factor, sp.diff(form.held_transfer, z).subs(z, 1))
     # χ(e^s) to second order in (s, λ), with F(e^s) = 1 + F′(1)s: the slow root s = aλ + bλ².
     root = _a * lam + _b * lam**2
     residual = sp.expand(root + root**2 / 2 + lam * (1 + slope * root))
@@ -42,4 +42,4 @@ def modified_flow(form: NormalForm) -> ModifiedFlow:
     a = sp.solve(first, _a)[0]
     b = sp.solve(second.subs(_a, a), _b)[0]
     claim = "the slow root of χ is −λ(1 + lag·λ) + O(λ³) at γ = 0"
-    return ModifiedFlow(form.lag / 2, {claim: bool(a == -1) and is_zero(rationally(sp.factor, b + form.lag))})
+    return ModifiedFlow(form.lag / 2, {claim: bool(a == -1) and is_zero(rationally(sp.factor, b + form.held_lag))})

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import sympy as sp
 
 from theory.calculus import rationally
-from theory.clock import without_clock
 from theory.normal_form import NormalForm
 from theory.symbols import z
 
@@ -38,12 +37,10 @@ def modulation(form: NormalForm) -> Modulation:
     Returns:
         The two numbers, as expressions in hyperparameters and updated accumulators.
     """
-    (transfer,), clock = without_clock(form.update, form.transfer)
-    at, slope, bend = (sp.factor(sp.diff(transfer, z, n).subs(z, -1)) for n in (0, 1, 2))
+    at, slope, bend = (rationally(sp.factor, sp.diff(form.held_transfer, z, n).subs(z, -1)) for n in (0, 1, 2))
     threshold = (2 - form.gamma) / at
     # −χ(−e^s; λ*) in powers of u = e^s − 1 = s + s²/2: u(1 + λ*F′) − λ*F″u²/2.
-    pull = sp.cancel(1 + threshold * slope)
-    rate = sp.factor((2 - form.gamma) / pull)
-    delay = sp.factor(sp.Rational(1, 2) + slope / at - threshold * bend / (2 * pull))
-    rate, delay = (rationally(sp.factor, e.xreplace(clock)) for e in (rate, delay))
-    return Modulation(rate, delay)
+    pull = 1 + threshold * slope
+    rate = (2 - form.gamma) / pull
+    delay = sp.Rational(1, 2) + slope / at - threshold * bend / (2 * pull)
+    return Modulation(*(rationally(sp.factor, e).xreplace(form.held) for e in (rate, delay)))

@@ -14,6 +14,7 @@ from typing import Any
 import sympy as sp
 
 from theory.calculus import is_zero, solve
+from theory.matrix import applied, divided
 from theory.normal_form import NormalForm
 from theory.symbols import Shape, T, Total, g, gradS, q, quantity, sigma2, w, wdot
 
@@ -67,14 +68,15 @@ def project(form: NormalForm) -> Projection:
         The verified claims.
     """
     constant = not form.P.free_symbols & set(form.accumulators)
-    P = quantity("P", form.shape, positive=True)  # whatever function of the accumulators it is
-    velocity = -form.gamma * w - (g + q / 2) / P
-    work = Total((g + form.gamma * P * w) * wdot)
+    sign = {} if form.shape is Shape.MATRIX else {"positive": True}
+    P = quantity("P", form.shape, **sign)  # whatever function of the accumulators it is
+    velocity = -form.gamma * w - divided(g + q / 2, P)
+    work = Total((g + form.gamma * applied(P, w)) * wdot)
     # Pẇ = −γPw − g − ½q; complementarity gives ⟨q, ẇ⟩ = ∑ X_ij⟨T_ij, ẇ⟩ = ⟨X, C⟩ with C = λ*UᵀṖU.
-    gradient = solve(velocity - wdot, g)[0]
+    gradient = solve(sp.expand(applied(P, velocity - wdot)), g)[0]
     coupling = sp.Symbol("XC", real=True)
     descent = sp.expand(work.subs(g, gradient)).subs(Total(q * wdot), 0 if constant else coupling)
-    expected = -Total(P * wdot**2) - (0 if constant else coupling / 2)
+    expected = -Total(applied(P, wdot) * wdot) - (0 if constant else coupling / 2)
     checks = {"dL/dt + γ⟨w, Pẇ⟩ = −‖ẇ‖²_P" + ("" if constant else " − ½⟨X, C⟩"): is_zero(sp.expand(descent - expected))}
     if not constant:
         return Projection(False, _verified(checks), None)

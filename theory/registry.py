@@ -79,7 +79,18 @@ def _rule_in_file(path: Path) -> UpdateRule:
     if len(rules) != 1:
         found = f"{len(rules)} ({', '.join(rules)})" if rules else "none"
         raise RuleRefused(f"the rule file {path} must define exactly one rule with @update_rule, found {found}.")
-    return next(iter(rules.values()))
+    rule = next(iter(rules.values()))
+    if rule.name in available_rules() and not _same_file(rule, available_rules()[rule.name]):
+        raise RuleRefused(
+            f"the rule file {path} defines {rule.name!r}, line {rule.function.__code__.co_firstlineno}, which is the name of an installed rule: "
+            "choose another name, so that records tell them apart."
+        )
+    return rule
+
+
+def _same_file(rule: UpdateRule, other: UpdateRule) -> bool:
+    """Whether a rule read from a file is the installed one itself."""
+    return Path(rule.function.__code__.co_filename).resolve() == Path(other.function.__code__.co_filename).resolve()
 
 
 def _rules_in(module: ModuleType) -> dict[str, UpdateRule]:

@@ -13,8 +13,9 @@ import sympy as sp
 from theory.averaging import Averages
 from theory.calculus import directional, rationally
 from theory.flow import collect, local_derivative
+from theory.matrix import applied, divided
 from theory.normal_form import NormalForm
-from theory.symbols import g, y, z
+from theory.symbols import Shape, g, y, y2, z
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Ripple:
 
     ``threshold`` is the relative change of F(−1): with it, λ* = 2/(F(−1)(1 − threshold)) for one coordinate. ``drift`` is the relative change of
     the mean step, with y² the variance (HΣH)_ii of the gradient.
+
+    For a matrix both are vectors: ``threshold`` what the oscillation y of the gradient loses, ``drift`` what the mean gradient
+    loses by a pair of oscillations y, y'; they must be small against y and ∇L.
     """
 
     threshold: sp.Expr
@@ -39,8 +43,10 @@ def ripple(form: NormalForm, averages: Averages) -> Ripple:
     Returns:
         The two conditions.
     """
-    at_flip = rationally(sp.factor, form.transfer.subs(z, -1))
-    slope, curvature = sp.S.Zero, sp.S.Zero
+    at_flip = rationally(sp.factor, form.held_transfer.subs(z, -1)).xreplace(form.held)
+    if form.shape is Shape.MATRIX:
+        return Ripple(collect(_lost(form, averages, g) / at_flip), collect(_lost(form, averages, y2) * at_flip))
+    slope, swing = sp.S.Zero, sp.S.Zero
 
     def flip(size: sp.Expr) -> dict[sp.Symbol, sp.Expr]:
         return {g: size} | {m: gain * size for m, gain in form.at_gain(-1).items()}
@@ -49,7 +55,19 @@ def ripple(form: NormalForm, averages: Averages) -> Ripple:
         if not form.P.has(a) or not f.has(g):
             continue
         memory = 1 + local_derivative(f, a, form.update.rule.name)
-        first, second = (directional(f, flip(d), order).xreplace(averages.settle) for d, order in ((g, 1), (y, 2)))
+        first = directional(f, flip(g)).xreplace(averages.settle)
         slope += directional(form.P, {a: first / memory}) / form.P
-        curvature += directional(form.P, {a: second / memory}) / form.P
-    return Ripple(collect(slope / at_flip), collect(curvature * at_flip))
+        # δP against the gradient's own swing: quadratic in it, as in the mean gradient where y = g.
+        swing += directional(form.P, {a: first.xreplace({g: y}) / memory}) / form.P
+    return Ripple(collect(slope / at_flip), collect(swing * at_flip))
+
+
+def _lost(form: NormalForm, averages: Averages, gradient: sp.Expr) -> sp.Expr:
+    """δP P⁻¹·gradient, by which (P + δP)⁻¹ of it falls short of P⁻¹ of it, with δP the first-order oscillation of P along y."""
+    along = {g: y} | {m: gain * y for m, gain in form.at_gain(-1).items()}
+    oscillating = {
+        a: directional(f, along).xreplace(averages.settle) / (1 + local_derivative(f, a, form.update.rule.name))
+        for a, f in averages.mean.items()
+        if form.P.has(a)
+    }
+    return applied(directional(form.P, oscillating), divided(gradient, form.P))

@@ -21,11 +21,26 @@ from typing import Any
 import sympy as sp
 
 from theory.errors import RuleRefused
+from theory.matrix import Eye, MatrixSqrt, Outer, Solve, refuse_entrywise
 from theory.symbols import CATALOGUE, BlockTotal, Quantity, Shape, Total, g, hyper_symbol, quantity, shape_of, w
 
 RESERVED = {"w": "the parameters", "g": "the gradient"}
 # Names in the catalogue that rules are meant to use.
-FREE = ("lr", "beta", "beta1", "beta2", "momentum", "eps", "weight_decay", "nu", "m", "t")
+FREE = (
+    "lr",
+    "beta",
+    "beta1",
+    "beta2",
+    "momentum",
+    "eps",
+    "weight_decay",
+    "nu",
+    "V",
+    "m",
+    "t",
+    "mu_product",
+    "momentum_decay",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,8 @@ class Interval:
         return cls(sp.sympify(lower), sp.sympify(upper), opening == "(", closing == ")")
 
     def __contains__(self, value: float) -> bool:
+        if value != value:  # NaN is in no interval
+            return False
         above = value > self.lower if self.lower_open else value >= self.lower
         below = value < self.upper if self.upper_open else value <= self.upper
         return bool(above) and bool(below)
@@ -82,10 +99,13 @@ class State:
     initial: float = 0.0
     nonnegative: bool = False
     counter: bool = False
+    domain: Interval | None = None
 
     def symbol(self, code: str) -> Quantity:
         """Its SymPy symbol."""
-        sign = {"positive": True} if self.counter else {"nonnegative": True} if self.nonnegative else {}
+        positive = self.counter or (self.domain is not None and self.domain.lower_open and bool(self.domain.lower >= 0))
+        signed = self.nonnegative and self.shape is not Shape.MATRIX  # entries of a matrix ⪰ 0 have no sign
+        sign = {"positive": True} if positive else {"nonnegative": True} if signed else {}
         return quantity(code, self.shape, **sign)
 
 
@@ -111,9 +131,15 @@ def per_block(initial: float = 0.0, *, nonnegative: bool = False) -> State:
     return State(Shape.BLOCK, initial, nonnegative)
 
 
-def scalar(initial: float = 0.0, *, nonnegative: bool = False) -> State:
-    """Declare a state that is one number."""
-    return State(Shape.SCALAR, initial, nonnegative)
+def scalar(initial: float = 0.0, *, nonnegative: bool = False, domain: str | None = None) -> State:
+    """Declare a state that is one number; a domain such as "(0, 1]" says where it stays, which proofs of signs may use."""
+    within = None if domain is None else Interval.parse(domain)
+    return State(Shape.SCALAR, initial, nonnegative or bool(within and within.lower >= 0), domain=within)
+
+
+def matrix(initial: float = 0.0, *, nonnegative: bool = False) -> State:
+    """Declare a state that is a symmetric matrix in R^(n×n), ``initial`` times the identity; nonnegative means ⪰ 0."""
+    return State(Shape.MATRIX, initial, nonnegative)
 
 
 def counter() -> State:
@@ -143,6 +169,26 @@ class MatrixSign(sp.Function):
 def matrix_sign(x: sp.Expr) -> sp.Expr:
     """The orthogonal factor UVᵀ of a parameter matrix USVᵀ; not differentiable where a singular value vanishes."""
     return MatrixSign(x)
+
+
+def outer(x: sp.Expr) -> sp.Expr:
+    r"""The matrix xxᵀ over all parameters."""
+    return Outer(x, x)
+
+
+def identity() -> sp.Expr:
+    """The identity matrix over all parameters."""
+    return Eye()
+
+
+def matrix_sqrt(M: sp.Expr) -> sp.Expr:
+    """The root √M ⪰ 0 of a matrix M ⪰ 0."""
+    return MatrixSqrt(M)
+
+
+def solve(M: sp.Expr, x: sp.Expr) -> sp.Expr:
+    """The vector M⁻¹x, for a matrix M ≻ 0."""
+    return Solve(M, x)
 
 
 def block_norm2(x: sp.Expr) -> sp.Expr:
@@ -187,6 +233,11 @@ class Update:
         """Symbol of a state after the step."""
         return self.states[name].symbol(f"{name}_next")
 
+    def place(self, name: str) -> str:
+        """Rule and line of the assignment to a state or to w, for a message."""
+        line = next((e.line for e in self.equations if e.state == name), 0)
+        return f"the rule {self.rule.name!r}" + (f", line {line}," if line else "")
+
 
 class _Recorder:
     """What the user's function sees as ``s``: reads give symbols, assignments are recorded in order."""
@@ -229,15 +280,35 @@ class _Recorder:
                 f"{place} assigns s.{name} twice in one step: use a local variable for the intermediate value."
             )
         expr = _as_expression(value, place, name)
+        self._refuse_foreign(expr, place, name)
         shape = Shape.PARAMETER if name == "w" else self._rule.states[name].shape
         if shape_of(expr) > shape:
             raise RuleRefused(
                 f"{place} assigns one number per {shape_of(expr).name.lower()} to s.{name}, which has one per {shape.name.lower()}: "
                 "reduce it with total, norm2, mean or their block_ forms."
             )
+        refuse_entrywise(expr, place)
+        if shape is Shape.MATRIX and shape_of(expr) is not shape:
+            raise RuleRefused(f"{place} assigns {expr} to s.{name}, which is a matrix: use outer or identity.")
         self._equations[name] = Equation(name, expr, _caller_line(2))
         if name != "w":
             self._values[name] = self._rule.states[name].symbol(f"{name}_next")
+
+    def _refuse_foreign(self, expr: sp.Expr, place: str, name: str) -> None:
+        """Refuse what is no number, and symbols that are neither declared nor recorded.
+
+        Raises:
+            RuleRefused: If there is such a thing in the assigned expression.
+        """
+        if expr.has(sp.nan, sp.zoo, sp.oo, -sp.oo):
+            raise RuleRefused(f"{place} assigns {expr} to s.{name}, which is no number: look for a division by zero.")
+        known = {s for v in self._values.values() if isinstance(v, sp.Basic) for s in v.free_symbols}
+        known |= {p.symbol(n) for n, p in self._rule.states.items()}
+        foreign = sorted(str(s) for s in expr.free_symbols - known)
+        if foreign:
+            raise RuleRefused(
+                f"{place} assigns s.{name} with the symbol {foreign[0]}, which is not declared: declare it with hyper() in @update_rule."
+            )
 
 
 def _as_expression(value: Any, place: str, name: str) -> sp.Expr:
@@ -297,7 +368,14 @@ class UpdateRule:
         recorder = _Recorder(rule, options, schedules)
         try:
             rule.function(recorder)
-        except TypeError as error:
+        except RuleRefused:
+            raise
+        except Exception as error:
+            if "subscriptable" in str(error) or "item assignment" in str(error):
+                raise RuleRefused(
+                    f"{self._failing_line()} picks single entries, but each symbol stands for every coordinate: combine coordinates with "
+                    "total, norm2, mean or their block_ forms, and assign whole states."
+                ) from None
             raise RuleRefused(
                 f"{self._failing_line()} cannot be evaluated on symbols ({error}): branches on values, math.* and numpy functions do not fit; use theory's sqrt, exp, log."
             ) from None
@@ -383,7 +461,7 @@ def update_rule(
         references: literature, in full.
         slow_preconditioner: accept that a filter acts on the preconditioned gradient, as if P did not move in its memory.
         refused: words of the sentence with which the theory refuses the rule, for a rule that is kept as an example of that.
-        **declared: hyper(...), per_parameter(), per_block(), scalar(), counter() or option() by name.
+        **declared: hyper(...), per_parameter(), per_block(), scalar(), matrix(), counter() or option() by name.
 
     Returns:
         The decorator.
@@ -400,7 +478,7 @@ def update_rule(
             raise RuleRefused(f"{key!r} stands for {CATALOGUE[key].meaning}: declare it under another name.")
         if not isinstance(value, Hyper | State | Option):
             raise RuleRefused(
-                f"{key!r} must be declared with hyper(), per_parameter(), per_block(), scalar(), counter() or option(), got {value!r}."
+                f"{key!r} must be declared with hyper(), per_parameter(), per_block(), scalar(), matrix(), counter() or option(), got {value!r}."
             )
 
     def decorate(function: Callable[[Any], None]) -> UpdateRule:

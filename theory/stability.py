@@ -7,19 +7,22 @@ hyperparameters where their polynomials have positive coefficients, and otherwis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import sympy as sp
 
 from theory.clock import moments, without_clock
 from theory.errors import RuleRefused
 from theory.normal_form import NormalForm
-from theory.rule import Hyper
+from theory.rule import Hyper, Interval, State
 from theory.symbols import lam, z
 
 _x = sp.Symbol("x", positive=True)
 _s = sp.Symbol("s")
+_KAPPA, _REAL = Interval.parse("(0, oo)"), Interval.parse("(-oo, oo)")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Stability:
     """The characteristic polynomial, the threshold λ* of (T2), and how far the proof that the flip comes first carries.
 
     ``conditions`` are the Hurwitz determinants, in x = λ/λ* in (0, 1): all positive means stable below λ*.
+    ``printed`` are polynomial and threshold in the names of ``NormalForm.held``.
     """
 
     polynomial: sp.Expr
@@ -35,6 +39,7 @@ class Stability:
     proved: bool
     clock: dict[sp.Symbol, sp.Expr]
     form: NormalForm
+    printed: tuple[sp.Expr, sp.Expr]
 
     def certify(self, values: Mapping[sp.Symbol, float]) -> None:
         """Certify at given hyperparameters that the flip comes first, at several steps if F depends on time.
@@ -76,12 +81,13 @@ def stability(form: NormalForm) -> Stability:
     Raises:
         RuleRefused: If F(−1) ≤ 0 on the whole domain, or F has poles outside the unit disc or cancels z − 1 + γ.
     """
-    (transfer,), clock = without_clock(form.update, form.transfer)
+    (transfer, *held), clock = without_clock(form.update, form.held_transfer, *form.held.values())
     at_flip = sp.factor(transfer.subs(z, -1))
     if at_flip.is_nonpositive:
         raise RuleRefused(
             f"the rule {form.update.rule.name!r} has no flip: F(−1) = {at_flip} is not positive, so no period-2 oscillation can arise."
         )
+    _refuse_sign_change(form, at_flip)
     threshold = sp.simplify((2 - form.gamma) / at_flip)
     numerator, denominator = sp.fraction(sp.together(transfer))
     polynomial = sp.Poly(sp.expand((z - 1 + form.gamma) * denominator + lam * numerator), z).as_expr()
@@ -91,13 +97,52 @@ def stability(form: NormalForm) -> Stability:
         )
     closed = (polynomial.subs(lam, _x * threshold), denominator)
     conditions = tuple(c for p in closed for c in hurwitz_conditions(p))
-    domains = {symbol: form.update.rule.hyper[name] for name, symbol in form.update.hyper.items()}
+    domains: dict[sp.Symbol, Hyper | State] = {s: form.update.rule.hyper[n] for n, s in form.update.hyper.items()}
+    domains |= {form.update.old(n): state for n, state in form.update.states.items()}
+    domains |= {k: Hyper(_KAPPA if is_positive(e, domains) else _REAL) for k, e in zip(form.held, held, strict=True)}
+    clock |= {k: e for k, e in form.held.items() if transfer.has(k)}
     proved = all(is_positive(c, domains) for c in conditions)
-    in_time = [sp.powsimp(e.xreplace(clock)) for e in (polynomial, threshold)]
-    found = Stability(in_time[0], in_time[1], conditions, proved, clock, form)
+    elapsed = {u: e for u, e in clock.items() if u not in form.held}
+    printed = (sp.powsimp(polynomial.xreplace(elapsed)), sp.powsimp(threshold.xreplace(elapsed)))
+    in_full = [e.xreplace(form.held) for e in printed]
+    found = Stability(in_full[0], in_full[1], conditions, proved, clock, form, printed)
     if all(c.free_symbols <= {_x} for c in conditions):
         found.certify({})  # no hyperparameter can change the outcome
     return found
+
+
+def _refuse_sign_change(form: NormalForm, at_flip: sp.Expr) -> None:
+    """Refuse a threshold that is positive at some hyperparameters and negative at others.
+
+    Raises:
+        RuleRefused: If F(−1) has both signs on a grid over the domains.
+    """
+    domains = {symbol: form.update.rule.hyper[name] for name, symbol in form.update.hyper.items()}
+    symbols = sorted(at_flip.free_symbols, key=str)
+    if is_positive(at_flip, domains) or not symbols or not set(symbols) <= set(domains):
+        return
+    value = sp.lambdify(symbols, at_flip, "numpy")
+    points = list(product(*(_grid(domains[s]) for s in symbols)))
+    bad = next((p for p in points if value(*p) < 0), None)
+    good = next((p for p in points if value(*p) > 0), None)
+    if bad is None or good is None:
+        return
+    where = [", ".join(f"{s} = {x:g}" for s, x in zip(symbols, p, strict=True)) for p in (good, bad)]
+    raise RuleRefused(
+        f"{form.update.place('w')} has a threshold that changes sign over the hyperparameters' domain: F(−1) = {at_flip} is positive at "
+        f"{where[0]} and negative at {where[1]}; narrow the domains in @update_rule."
+    )
+
+
+def _grid(declared: Hyper) -> list[float]:
+    """Numbers inside a domain, some near its ends."""
+    lower, upper = float(declared.domain.lower), float(declared.domain.upper)
+    if math.isinf(lower) or math.isinf(upper):
+        sizes = (0.01, 0.1, 1.0, 10.0, 100.0)
+        start, sign = (lower, 1) if math.isfinite(lower) else (upper if math.isfinite(upper) else 0.0, -1)
+        both = (1, -1) if math.isinf(lower) and math.isinf(upper) else (sign,)
+        return [start + s * x for s in both for x in sizes]
+    return [lower + (upper - lower) * x for x in (0.01, 0.25, 0.5, 0.75, 0.99)]
 
 
 def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
@@ -125,47 +170,63 @@ def hurwitz_conditions(polynomial: sp.Expr) -> tuple[sp.Expr, ...]:
     return tuple(sp.factor(c) for c in [a[0], *(hurwitz[:k, :k].det() for k in range(1, degree + 1))])
 
 
-def is_positive(expr: sp.Expr, domains: Mapping[sp.Symbol, Hyper]) -> bool:
-    """Whether an expression is provably positive for x in (0, 1) and all hyperparameters in their domains.
+def is_positive(expr: sp.Expr, domains: Mapping[sp.Symbol, Hyper | State]) -> bool:
+    """Whether an expression is provably positive for x in (0, 1) and all hyperparameters and clocks in their domains.
 
-    Each bounded variable is replaced by a positive one (x = r/(1 + r), and 1/(1 + r) for the elapsed decay b^(t − 1)); positive
-    coefficients then prove the claim.
+    Each variable is replaced by one in (0, ∞): r/(1 + r) in (0, 1), 1/(1 + r) for the elapsed decay b^(t − 1), 1 + r for the step
+    counter. Factors whose coefficients then have one sign keep theirs, and a sample gives the sign of the product.
 
     Args:
-        expr: rational in x and the hyperparameters.
-        domains: of the hyperparameters.
+        expr: rational in x, the hyperparameters and the clocks.
+        domains: of hyperparameters and clocks; what else it contains is x or an elapsed decay.
 
     Returns:
         True if proved; False if this argument does not decide it.
     """
     if expr.is_positive:
         return True
-    mapped = expr
-    for i, symbol in enumerate(sorted(expr.free_symbols, key=str)):
-        r = sp.Symbol(f"r{i}", positive=True)
-        domain = domains[symbol].domain if symbol in domains else None
-        unit = symbol == _x or (domain is not None and (domain.lower, domain.upper) == (0, 1))
-        elapsed = domain is None and symbol != _x
-        mapped = mapped.subs(symbol, 1 / (1 + r) if elapsed else r / (1 + r) if unit else r)
-    numerator, denominator = sp.fraction(sp.cancel(sp.together(mapped)))
-    return (
-        all(_positive_coefficients(p) or _positive_coefficients(-p) for p in (numerator, denominator))
-        and not sp.cancel(mapped).is_negative
-        and _sample(mapped) > 0
-    )
-
-
-def _positive_coefficients(expr: sp.Expr) -> bool:
-    if not expr.free_symbols:
-        return bool(expr > 0)
-    try:
-        return all(c.is_positive for c in sp.Poly(sp.expand(expr), *expr.free_symbols).coeffs())
-    except sp.PolynomialError:
+    numerator, denominator = sp.fraction(sp.factor(expr))
+    symbols = sorted(expr.free_symbols, key=str)
+    kinds = {s: _range(s, domains) for s in symbols}
+    if None in kinds.values() or not (expr.is_polynomial(*symbols) or expr.is_rational_function(*symbols)):
         return False
+    factors = [f for part in (numerator, denominator) for f in sp.Mul.make_args(part)]
+    bases = [f.base if f.is_Pow and f.exp.is_Integer else f for f in factors]
+    if not (all(_one_sign(f, kinds) for f in bases) or _one_sign(sp.Mul(numerator, denominator), kinds)):
+        return False
+    inside = {s: sp.Integer(2) if kind in {"counter", "positive"} else sp.Rational(1, 2) for s, kind in kinds.items()}
+    return bool(expr.subs(inside) > 0)
 
 
-def _sample(expr: sp.Expr) -> sp.Expr:
-    return expr.subs(dict.fromkeys(expr.free_symbols, sp.S.One))
+def _range(symbol: sp.Symbol, domains: Mapping[sp.Symbol, Hyper | State]) -> str | None:
+    """Where a variable lies, as `_one_sign` distinguishes it; None where that proves nothing."""
+    declared = domains.get(symbol)
+    if declared is None:
+        return "unit" if symbol == _x else "elapsed"
+    if isinstance(declared, State) and declared.counter:
+        return "counter"
+    if declared.domain is not None and (declared.domain.lower, declared.domain.upper) == (0, 1):
+        return "unit"
+    return "positive" if symbol.is_nonnegative or declared.domain == _KAPPA else None
+
+
+def _one_sign(expr: sp.Expr, kinds: Mapping[sp.Symbol, str | None]) -> bool:
+    """Whether a polynomial, in variables of (0, ∞) that run through the ranges, has coefficients of one sign only."""
+    for symbol in sorted(expr.free_symbols, key=str):
+        r, coefficients = sp.Dummy(symbol.name, positive=True), sp.Poly(expr, symbol).all_coeffs()
+        over, under = {
+            "unit": (r, 1 + r),
+            "elapsed": (sp.S.One, 1 + r),
+            "counter": (1 + r, sp.S.One),
+            "positive": (r, sp.S.One),
+        }[kinds[symbol] or ""]
+        degree = len(coefficients) - 1
+        terms = [c * over ** (degree - k) * under**k for k, c in enumerate(coefficients)]
+        expr = sp.expand(sp.Add(*terms))
+    if not expr.free_symbols:
+        return bool(expr != 0)
+    coefficients = sp.Poly(expr, *expr.free_symbols).coeffs()
+    return all(c.is_positive for c in coefficients) or all(c.is_negative for c in coefficients)
 
 
 def _first_roots(condition: sp.Expr) -> list[sp.Expr]:

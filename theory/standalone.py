@@ -32,8 +32,14 @@ _OPERATIONS = (
     "along",
     "ratio",
     "decay_log",
+    "identity",
+    "outer",
+    "matrix_sqrt",
+    "sqrt_rate",
+    "apply",
+    "solve",
 )
-_SHAPES = {Shape.SCALAR: "number", Shape.BLOCK: "tensor", Shape.PARAMETER: "parameter"}
+_SHAPES = {Shape.SCALAR: "number", Shape.BLOCK: "tensor", Shape.PARAMETER: "parameter", Shape.MATRIX: "pair"}
 
 
 def torch_source(d: Derivation) -> str:

@@ -18,6 +18,7 @@ class Shape(enum.IntEnum):
     SCALAR = 0  # one number
     BLOCK = 1  # one number per parameter tensor
     PARAMETER = 2  # one number per parameter
+    MATRIX = 3  # one number per pair of parameters
 
 
 class Quantity(sp.Symbol):
@@ -47,7 +48,19 @@ class ParameterQuantity(Quantity):
     shape = Shape.PARAMETER
 
 
-_CLASSES = {Shape.SCALAR: ScalarQuantity, Shape.BLOCK: BlockQuantity, Shape.PARAMETER: ParameterQuantity}
+class MatrixQuantity(Quantity):
+    """The generic entry of a symmetric matrix in R^(n×n); linear expressions in it are expressions of the matrix."""
+
+    __slots__ = ()
+    shape = Shape.MATRIX
+
+
+_CLASSES = {
+    Shape.SCALAR: ScalarQuantity,
+    Shape.BLOCK: BlockQuantity,
+    Shape.PARAMETER: ParameterQuantity,
+    Shape.MATRIX: MatrixQuantity,
+}
 
 
 def quantity(code: str, shape: Shape, **assumptions: bool) -> Quantity:
@@ -56,34 +69,38 @@ def quantity(code: str, shape: Shape, **assumptions: bool) -> Quantity:
 
 
 def shape_of(expr: sp.Expr) -> Shape:
-    """Shape of an expression: the largest of its parts, where a reduction counts by its result."""
+    """Shape of an expression: the largest of its parts, where a node counts by its result."""
     if isinstance(expr, Quantity):
         return expr.shape
-    if isinstance(expr, Reduction):
+    if isinstance(expr, Node):
         return type(expr).shape
     return max((shape_of(a) for a in expr.args), default=Shape.SCALAR)
 
 
-class Reduction(sp.Function):
-    """A sum over coordinates, linear in its argument; factors of at most the result's shape are pulled out."""
+class Node(sp.Function):
+    """What mixes coordinates, with the shape of its result."""
 
     shape = Shape.SCALAR
 
+
+class Reduction(Node):
+    """A sum over coordinates, linear in its argument; factors of at most the result's shape are pulled out."""
+
     @classmethod
     def eval(cls, arg: sp.Expr) -> sp.Expr | None:
-        """Canonical form: expanded over sums, with constant factors outside."""
-        given, arg = arg, sp.expand(arg)
-        if arg.is_Add:
-            return sp.Add(*[cls(term) for term in arg.args])
-        outer: list[sp.Expr] = []
-        inner: list[sp.Expr] = []
-        for factor in sp.Mul.make_args(arg):
-            (outer if shape_of(factor) <= cls.shape else inner).append(factor)
+        """Canonical form: expanded over sums, with factors of at most the result's shape outside, as they were written."""
         if arg.is_zero:
             return sp.S.Zero
+        outer = [f for f in sp.Mul.make_args(arg) if shape_of(f) <= cls.shape]
+        inner = [f for f in sp.Mul.make_args(arg) if shape_of(f) > cls.shape]
         if outer and outer != [sp.S.One]:
             return sp.Mul(*outer) * cls(sp.Mul(*inner))
-        return None if arg == given else cls(arg, evaluate=False)
+        back: dict[sp.Dummy, sp.Expr] = {}
+        expanded = arg if arg.is_Add else sp.expand(_held(arg, cls.shape, back))
+        if expanded.is_Add:
+            return sp.Add(*[cls(term.xreplace(back)) for term in expanded.args])
+        expanded = expanded.xreplace(back)
+        return None if expanded == arg else cls(expanded)
 
     def _eval_derivative(self, s: sp.Symbol) -> sp.Expr:
         assert shape_of(s) <= type(self).shape, (
@@ -99,6 +116,21 @@ class Reduction(sp.Function):
 
     def _eval_is_positive(self) -> bool | None:
         return self.args[0].is_positive
+
+
+def _held(expr: sp.Expr, shape: Shape, back: dict[sp.Dummy, sp.Expr]) -> sp.Expr:
+    """The expression with sums of at most a shape as opaque numbers, which are not multiplied out."""
+    if not expr.has(sp.Add):
+        return expr
+    if shape_of(expr) <= shape:
+        held = sp.Dummy(real=expr.is_real, positive=expr.is_positive)
+        back[held] = expr
+        return held
+    if not isinstance(expr, sp.Mul | sp.Add):
+        return expr.func(*(_held(a, shape, back) for a in expr.args))
+    flat = [a for a in expr.args if shape_of(a) <= shape]
+    rest = [_held(a, shape, back) for a in expr.args if shape_of(a) > shape]
+    return expr.func(_held(expr.func(*flat), shape, back), *rest)
 
 
 class Total(Reduction):
@@ -132,6 +164,8 @@ CATALOGUE: dict[str, Entry] = {
     "q": Entry("q", "∇⟨H,Σ⟩, the gradient of curvature weighted by the oscillation"),
     "Sigma": Entry(r"\Sigma", "diag Σ, the variance of the oscillation per coordinate"),
     "HSH": Entry(r"(H\Sigma H)", "diag HΣH, the variance of the gradient's oscillation per coordinate"),
+    "HSigmaH": Entry(r"H\Sigma H", "covariance of the gradient's oscillation"),
+    "SigmaMatrix": Entry(r"\Sigma", "covariance of the oscillation about the averaged iterate"),
     "wdot": Entry(r"\dot w", "velocity of the flow"),
     "Pdot": Entry(r"\dot P", "rate of change of the preconditioner"),
     "u": Entry("u", "critical mode, uᵀPu = 1"),
@@ -150,8 +184,11 @@ CATALOGUE: dict[str, Entry] = {
     "weight_decay": Entry(r"\mathrm{wd}", "weight decay"),
     "gamma": Entry(r"\gamma", "decoupled decay per step"),
     "nu": Entry(r"\nu", "second-moment accumulator"),
+    "V": Entry("V", "second-moment matrix, symmetric and positive semidefinite"),
     "m": Entry("m", "momentum"),
     "t": Entry("t", "step counter"),
+    "mu_product": Entry(r"\Pi", "product of the momentum's weights so far"),
+    "momentum_decay": Entry(r"\psi", "rate at which the momentum's weight grows"),
 }
 
 
@@ -186,6 +223,7 @@ w, g, y, y2, q, u, v, T, gradS, wdot, Pdot = map(
 )
 HSH, Sigma = _vector("HSH", nonnegative=True), _vector("Sigma", nonnegative=True)
 P_diagonal = _vector("P", positive=True)
+HSH_matrix, Sigma_matrix, P_matrix = (quantity(c, Shape.MATRIX) for c in ("HSigmaH", "SigmaMatrix", "P"))
 X, S, sigma2, h, lam = (
     _scalar(c, **a)
     for c, a in (

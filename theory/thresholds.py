@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import sympy as sp
 
 from theory.calculus import simplify
-from theory.symbols import Shape
+from theory.clock import moments
+from theory.symbols import Quantity, Shape
 
 if TYPE_CHECKING:
     from theory.derivation import Derivation
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 # The number put in for a hyperparameter in [0, 1) that declares no default: the usual decay of a momentum.
 DECAY = 0.9
 # Steps at which a threshold that depends on the step counter is shown.
-STEPS = (1, 2, 5, 10, 20, 50)
+STEPS = (1, 2, 5, 10, 20, 50, 5000, 20000)
+EARLY, RESOLVED = 50, 1e-3
+"""Later steps are shown where the threshold still differs by this fraction from its limit."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,29 @@ def numbers_used(d: Derivation) -> dict[str, float]:
 
 
 def at_numbers(d: Derivation, forms: list[ThresholdForm]) -> Iterator[ThresholdForm]:
-    """Yield the forms with `numbers_used` put in; λ* also in some steps, where it depends on the step counter alone."""
+    """Yield the forms with `numbers_used` put in; λ* in some steps, where it depends on clocks alone."""
     values = {d.update.hyper[n]: sp.nsimplify(v, rational=True) for n, v in _numbers(d).items()}
-    counters = [d.update.old(n) for n, s in d.update.states.items() if s.counter]
     for form in forms:
         expr = form.expr.subs(values)
-        if len(counters) == 1 and expr.free_symbols == set(counters):
-            yield from (ThresholdForm(f"λ in step {t}", form.left, expr.subs(counters[0], t)) for t in STEPS)
+        if expr.free_symbols and expr.free_symbols <= set(d.normal_form.clocks):
+            yield from _in_steps(d, form, expr, values)
         else:
             yield ThresholdForm(form.meaning, form.left, sp.N(expr, 6) if expr.is_number else expr)
+
+
+def _in_steps(
+    d: Derivation, form: ThresholdForm, expr: sp.Expr, values: dict[Quantity, sp.Expr]
+) -> Iterator[ThresholdForm]:
+    """Yield the threshold in early steps, and in late ones where a slow schedule has not settled by then.
+
+    Yields:
+        The form at each step.
+    """
+    settled = d.limit(form.expr).subs(values)
+    for t, now in zip(STEPS, moments(d.normal_form, values, STEPS), strict=True):
+        value = expr.subs(now) if t <= EARLY else sp.N(expr.subs({c: sp.N(v) for c, v in now.items()}))
+        if t <= EARLY or not settled.is_number or abs(sp.N(value / settled) - 1) > RESOLVED:
+            yield ThresholdForm(f"λ in step {t}", form.left, value)
 
 
 def _numbers(d: Derivation) -> dict[str, float]:

@@ -65,16 +65,19 @@ class Rule:
 
     def initial(self) -> States:
         """Return all states before the first step."""
-        sizes = {"number": 1, "tensor": len(self.blocks), "parameter": self.n}
-        return tuple(self.like.new_full((sizes[shape],), value) for shape, value in STATES.values())
+        sizes = {"number": (1,), "tensor": (len(self.blocks),), "parameter": (self.n,), "pair": (self.n, self.n)}
+        full = (self.like.new_full(sizes[shape], value) for shape, value in STATES.values())
+        return tuple(x.tril().triu() if x.ndim == 2 else x for x in full)
 
     def accumulators(self, states: States) -> States:
         """Return the accumulators among all states."""
         return tuple(s for name, s in zip(STATES, states, strict=True) if name in ACCUMULATORS)
 
     def preconditioner(self, a: States) -> Tensor:
-        """Return diag P, (n,)."""
+        """Return diag P, (n,), or P where it is a matrix, (n, n)."""
         P = torch.as_tensor(self.f.preconditioner(a), dtype=self.like.dtype, device=self.like.device)
+        if P.ndim == 2:
+            return P
         return self.vector(P if P.ndim else P.reshape(1))
 
     def vector(self, x: Tensor) -> Tensor:
@@ -116,7 +119,39 @@ def operations(blocks: tuple[int, ...], like: Tensor) -> dict[str, Any]:
         "along": lambda slope, rate: torch.where(tensor(rate) == 0, 0.0, tensor(slope) * tensor(rate)),
         "ratio": lambda x, d: torch.where(tensor(d) == 0, 0.0, tensor(x) / tensor(d)),
         "decay_log": lambda b: math.log(b) if b > 0 else 0.0,  # it stands beside powers of b only
+        "identity": lambda: torch.eye(n, dtype=like.dtype, device=like.device),
+        "outer": lambda a, b: (a[..., :, None] * b[..., None, :] + b[..., :, None] * a[..., None, :]) / 2,
+        "matrix_sqrt": lambda V: matrix_root(V)[0],
+        "sqrt_rate": sqrt_rate,
+        "apply": lambda M, x: (M @ x[..., None])[..., 0],
+        "solve": lambda M, x: torch.linalg.solve(M, x.reshape(-1, n).T).T.reshape(x.shape),
     }
+
+
+def matrix_root(V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return √V, its eigenvalues and eigenvectors; eigenvalues of V within round-off of 0 are 0."""
+    values, Q = torch.linalg.eigh(V)
+    root = torch.where(values > round_off(values), values, 0.0).sqrt()
+    return (Q * root) @ Q.T, root, Q
+
+
+def round_off(values: Tensor) -> Tensor:
+    """Return what rounding may have made of an eigenvalue 0, from all eigenvalues in ascending order."""
+    return len(values) * torch.finfo(values.dtype).eps * values[-1]
+
+
+def inverse_root(P: Tensor) -> Tensor:
+    """Return P^-½ for a positive definite matrix."""
+    values, Q = torch.linalg.eigh(P)
+    return (Q * values.rsqrt()) @ Q.T
+
+
+def sqrt_rate(V: Tensor, D: Tensor) -> Tensor:
+    """Return the derivative L of √V along D: √V L + L √V = D; the root of V's round-off stands for sums of eigenvalues below it."""
+    _, root, Q = matrix_root(V)
+    sums = (root[:, None] + root).clamp_min(float(round_off(root.square()).sqrt()))
+    rotated = Q.T @ D @ Q
+    return Q @ torch.where(rotated == 0, rotated, rotated / sums) @ Q.T
 
 
 def gradient(loss: Loss, w: Tensor) -> tuple[float, Tensor]:
@@ -159,7 +194,7 @@ class Flow:
         self.loss, self.rule, self.w, self.oscillates = loss, rule, w, oscillates
         self.a = rule.accumulators(states)  # before the update at w
         self.m: States = rule.f.unit_filters(states)
-        self.fresh, self.followed, self.rise = True, 0, WINDOW / RISES
+        self.fresh, self.followed, self.rise, self.matrix = True, 0, WINDOW / RISES, False
         self.before: Tensor | None = None  # eigenvalues of the last step in units of λ*
         self.X, self.T, self.y = w.new_zeros(0, 0), w.new_zeros(0, 0, len(w)), w.new_zeros(len(w), 0)
 
@@ -170,6 +205,7 @@ class Flow:
         a = self.updated(g)
         threshold = float(f.threshold(a))
         P = self.rule.preconditioner(a)
+        self.matrix = P.ndim == 2
         values, U, HU = self.modes(P, threshold)
         k = self.critical(values, threshold) if self.oscillates else 0
         T = third(self.loss, self.w, U[:, :k])
@@ -177,7 +213,7 @@ class Flow:
         drive = f.drive(a, self.m, f.filter_map(a, self.m, g), g)
         smooth = displace(f.velocity(a, self.w, drive), f.velocity(a, self.w, g))
         # HU = λ*PU on the critical modes, and 0 where the Hessian has no row.
-        y = torch.where(HU[:, :k] == 0, 0.0, threshold * P[:, None] * U[:, :k])
+        y = torch.where(HU[:, :k] == 0, 0.0, threshold * times(P, U[:, :k]))
         X = self.covariance(a, g, threshold, values[:k], U[:, :k], T, y, smooth, displace)
         self.a, self.X, self.T, self.y, self.fresh = a, X, T, y, False
         force = f.velocity_X(a, self.curvature) if k else torch.zeros_like(g)
@@ -200,31 +236,33 @@ class Flow:
 
     def updated(self, g: Tensor) -> States:
         """Return the accumulators after the update at w; the first is the optimizer's own."""
-        f, means = self.rule.f, self.means(self.a, g)
-        if READS_FILTERS:  # the filter may depend on clocks, which come first
-            means = self.means(_like(f.accumulator_map(self.a, *means), self.a), g)
+        f, a = self.rule.f, self.ahead(self.a)
+        means = self.means(a, g)
         if self.fresh:
-            return _like(f.accumulator_map(self.a, *means), self.a)
-        rates = f.accumulator_rate(self.a, *means)
+            return _like(f.accumulator_map(a, *means), a)
+        rates = f.accumulator_rate(a, *means)
         if self.X.numel():
-            pairs = f.accumulator_rate_X(self.a, *means, self.y.T[:, None], self.y.T[None])
-            averaged = [torch.einsum("kln,kl->n", p, self.X) if isinstance(p, Tensor) else 0.0 for p in pairs]
+            pairs = f.accumulator_rate_X(a, *means, self.y.T[:, None], self.y.T[None])
+            averaged = [torch.einsum("kl...,kl->...", p, self.X) if isinstance(p, Tensor) else 0.0 for p in pairs]
             rates = [r + x for r, x in zip(rates, averaged, strict=True)]
-        change = f.implicit(self.a, *means, rates, 1.0)
-        return tuple(old + new for old, new in zip(self.a, _like(change, self.a), strict=True))
+        change = f.implicit(a, *means, rates, 1.0)
+        return tuple(old + new for old, new in zip(a, _like(change, a), strict=True))
+
+    def ahead(self, a: States) -> States:
+        """Return the accumulators with those advanced that no gradient reaches, such as the step counter."""
+        return _like(self.rule.f.advance_clocks(a, 1.0), a)
 
     def modes(self, P: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the top eigenvalues of P⁻¹H, U with UᵀPU = I, and HU; a few modes below the window are kept."""
-        root = P.sqrt()
-        inverse = torch.where(root > 0, 1 / root, 0.0)
+        inverse = inverse_root(P) if P.ndim == 2 else torch.diag(torch.where(P > 0, P.rsqrt(), 0.0))
         H = hessian(self.loss, self.w)
-        values, Q = torch.linalg.eigh(inverse[:, None] * H * inverse)
+        values, Q = torch.linalg.eigh(inverse @ H @ inverse)
         floor = (1 - WINDOW) * threshold
         wanted = max(1, int((values >= floor - NEAR * abs(floor)).sum()))
         # One more may stay if it was there, lest it comes and goes.
         count = min(max(wanted + GUARDS, min(self.followed, wanted + GUARDS + 1)), MOST, len(values))
         self.followed = count
-        U = inverse[:, None] * Q.flip(1)[:, :count]
+        U = inverse @ Q.flip(1)[:, :count]
         return values.flip(0)[:count], U, H @ U
 
     def critical(self, values: Tensor, threshold: float) -> int:
@@ -255,40 +293,52 @@ class Flow:
         displace: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         """Return X for which λ*P − H stays ⪰ 0 on the critical modes at the end of the step."""
-        k, f, means = len(values), self.rule.f, self.means(a, g)
+        k, f, ahead = len(values), self.rule.f, self.ahead(a)
         if not k:
             return self.w.new_zeros(0, 0)
-        pairs, flat = (U.T[:, None] * U.T[None]).reshape(k * k, -1), T.reshape(k * k, -1)
+        means, flat = self.means(ahead, g), T.reshape(k * k, -1)
         excess = threshold - values
         A = torch.diag(torch.where(excess < -EXCESS * threshold, SHARE * excess, excess)) - (flat @ smooth).reshape(
             k, k
         )
         force = f.velocity_X(a, T)
         B = -flat @ displace(float(f.feedthrough(a)) * force, force).reshape(k * k, -1).T
-        rates = f.accumulator_rate(a, *means)
-        A = A + threshold * self.margin(pairs, a, f.implicit(a, *means, rates, 1.0)).reshape(k, k)
-        A = A + float(f.threshold_rate(a, rates)) * torch.eye(k, dtype=A.dtype, device=A.device)
-        per_pair = f.accumulator_rate_X(a, *means, y.T[:, None], y.T[None])
-        B = B + threshold * self.margin(pairs, a, f.implicit(a, *means, per_pair, 1.0))
+        rates = f.accumulator_rate(ahead, *means)
+        A = A + threshold * self.margin(U, ahead, f.implicit(ahead, *means, rates, 1.0)).reshape(k, k)
+        # What is known beforehand moves P and λ* at once.
+        moved = self.rule.preconditioner(ahead) - self.rule.preconditioner(a)
+        A = A + threshold * (U.T @ times(moved, U))
+        A = A + (float(f.threshold(ahead)) - threshold) * torch.eye(k, dtype=A.dtype, device=A.device)
+        per_pair = f.accumulator_rate_X(ahead, *means, y.T[:, None], y.T[None])
+        B = B + threshold * self.margin(U, ahead, f.implicit(ahead, *means, per_pair, 1.0))
         return complementary((A + A.T) / 2, B.reshape(k, k, k, k))
 
-    def margin(self, pairs: Tensor, a: States, change: Any) -> Tensor:
+    def margin(self, U: Tensor, a: States, change: Any) -> Tensor:
         """Return uᵢᵀ DP[change] uⱼ, pairs of modes in rows, pairs in ``change`` (or one change) in columns."""
+        n, k = U.shape
         rate = self.rule.f.preconditioner_rate(a, [_tensor(c, self.w) for c in change])
         if not isinstance(rate, Tensor):
-            return pairs.new_zeros(len(pairs), 1)
+            return U.new_zeros(k * k, 1)
+        if self.matrix:
+            return (U.T @ rate.reshape(-1, n, n) @ U).reshape(-1, k * k).T
+        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
         return pairs @ self.rule.vector(rate.reshape(-1, rate.shape[-1])).T
 
 
 def propagator(U: Tensor, P: Tensor, values: Tensor, above: float) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the displacement over a step: ``fast`` acts in modes with λ ≥ above, (1 − e^{−λ})/λ, ``slow`` elsewhere."""
     stiff = values >= above
-    U, x, dual = U[:, stiff], values[stiff], P[:, None] * U[:, stiff]
+    U, x, dual = U[:, stiff], values[stiff], times(P, U[:, stiff])
 
     def displace(slow: Tensor, fast: Tensor) -> Tensor:
         return slow + ((fast @ dual) * (-torch.expm1(-x) / x) - slow @ dual) @ U.T
 
     return displace
+
+
+def times(P: Tensor, U: Tensor) -> Tensor:
+    """Return PU for P given by its diagonal or as a matrix."""
+    return P @ U if P.ndim == 2 else P[:, None] * U
 
 
 def complementary(A: Tensor, B: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ import numpy as np
 import sympy as sp
 
 from derivations.check.numbers import Array, Layout
+from theory.clock import undone
 from theory.rule import Update
+from theory.symbols import Shape
 from theory.symbols import g as g_symbol
 from theory.symbols import w as w_symbol
 
@@ -31,7 +33,10 @@ class DiscreteOptimizer:
 
     def initial(self) -> States:
         """All states before the first step."""
-        return {n: self.layout.vector(s.initial) for n, s in self.update.states.items()}
+        vector, eye = self.layout.vector, np.eye(self.layout.n)
+        return {
+            n: s.initial * eye if s.shape is Shape.MATRIX else vector(s.initial) for n, s in self.update.states.items()
+        }
 
     def step(self, w: Array, g: Array, states: States, held: Mapping[str, Array] | None = None) -> tuple[Array, States]:
         """One step, in the order of the rule's own assignments.
@@ -72,9 +77,13 @@ class FrozenOptimizer:
     scales: Mapping[str, sp.Expr] = field(default_factory=dict)
 
     def before(self) -> States:
-        """Accumulators before the step that leads to ``a``: a counter is one less."""
-        counters = {n for n, s in self.optimizer.update.states.items() if s.counter}
-        return {n: v - 1 if n in counters else v for n, v in self.a.items()}
+        """Accumulators before the step that leads to ``a``: clocks are one step behind, a counter one less."""
+        update, layout = self.optimizer.update, self.optimizer.layout
+        values = {symbol: self.optimizer.hyper[n] for n, symbol in update.hyper.items()}
+        values |= {update.new(n): v for n, v in self.a.items()}
+        behind = {update.old(n): n for n in self.a}
+        back = {behind[old]: e for old, e in undone(update).items() if old in behind}
+        return dict(self.a) | {n: layout.evaluate(e, values) for n, e in back.items()}
 
     def step(self, w: Array, filters: Mapping[str, Array], g: Array) -> tuple[Array, dict[str, Array]]:
         """One step from (w, filter states) with a gradient.

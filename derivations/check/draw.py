@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from derivations.check.numbers import Array
 from derivations.check.subject import Subject
 from theory.rule import Hyper, State
+from theory.symbols import Shape
 
 # For half-lines: sizes at which an offset matters against gradients of order one, and at which it does not.
 SIZES = (1.0, 0.5, 0.1, 0.01, 0.001, 1e-8, 0.05, 0.3, 0.7, 2.0, 1.3)
-LATE = 5000.0
-"""A step after which a decay b^t with b ≤ 0.95 has died out."""
 
 
 def hyperparameters(subject: Subject, twentieths: tuple[int, int] = (1, 19)) -> st.SearchStrategy[dict[str, float]]:
@@ -63,18 +62,42 @@ def nonzero(n: int, count: int | None = None) -> st.SearchStrategy[Any]:
     return one if count is None else st.lists(one, min_size=count, max_size=count)
 
 
-def states(subject: Subject, *, first: int = 1, late: bool = False) -> st.SearchStrategy[dict[str, Any]]:
-    """Values of all states: positive where declared nonnegative, steps from ``first`` for a counter, or a late step."""
-    drawn = {n: _state(s, subject.layout.n, first, late) for n, s in subject.update.states.items()}
-    return st.fixed_dictionaries(drawn)
+def states(subject: Subject, *, first: int = 1) -> st.SearchStrategy[dict[str, Any]]:
+    """Values of all states: in their domain, positive where that is half a line, and steps from ``first`` for a counter."""
+    return st.fixed_dictionaries({n: _state(s, subject.layout.n, first) for n, s in subject.update.states.items()})
 
 
-def _state(state: State, n: int, first: int, late: bool) -> st.SearchStrategy[Any]:
+def _state(state: State, n: int, first: int) -> st.SearchStrategy[Any]:
     if state.counter:
-        return st.just(LATE) if late else st.integers(first, 60).map(float)
+        return st.integers(first, 60).map(float)
+    if state.shape is Shape.MATRIX:
+        return _squares(n)
+    if state.domain is not None and not math.isinf(float(state.domain.upper)):
+        lower, upper = float(state.domain.lower), float(state.domain.upper)
+        entries = st.lists(st.integers(1, 19), min_size=n, max_size=n)
+        return entries.map(lambda x: lower + (upper - lower) * np.array(x) / 20)
     if state.nonnegative:
         return st.lists(st.integers(1, 32), min_size=n, max_size=n).map(lambda x: np.array(x) / 8)
     return vectors(n)
+
+
+def _squares(n: int) -> st.SearchStrategy[Array]:
+    """A positive definite matrix with eigenvalues from 1/8 up."""
+    entries = st.lists(st.integers(-8, 8), min_size=n * n, max_size=n * n)
+    return entries.map(lambda x: _square(np.array(x).reshape(n, n) / 8))
+
+
+def _square(M: Array) -> Array:
+    return np.asarray(M @ M.T + np.eye(len(M)) / 8)
+
+
+def shifts(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
+    """A direction for each accumulator: a vector, or a symmetric matrix."""
+    n, states = subject.layout.n, subject.update.states
+    square = vectors(n * n).map(lambda x: (x.reshape(n, n) + x.reshape(n, n).T) / 2)
+    return st.fixed_dictionaries({
+        a: square if states[a].shape is Shape.MATRIX else vectors(n) for a in subject.accumulators
+    })
 
 
 def bases(n: int) -> st.SearchStrategy[Array]:

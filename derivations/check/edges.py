@@ -12,10 +12,11 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from derivations.check import draw
-from derivations.check.numbers import Array
+from derivations.check.numbers import Array, as_matrix, divided, root, times
 from derivations.check.quadratics import hessian, modes
 from derivations.check.rates import Rates, accumulator_rates, moved, weight_rate
 from derivations.check.subject import Subject
+from theory.symbols import P_matrix
 
 STEP = 1e-3
 
@@ -47,14 +48,14 @@ class Edge:
     @property
     def y(self) -> Array:
         """Gradient oscillations of the modes, one per row."""
-        return np.asarray(self.threshold * (self.P[:, None] * self.U).T)
+        return self.threshold * times(self.P, self.U).T
 
     def margin_rate(self, X: Array) -> Array:
         """d/dt Uᵀ(λ*P − H)U along the derived flow with covariance X, by central differences of dense matrices."""
         w_rate = weight_rate(self.subject, self.point, X, self.T)
         a_rates = accumulator_rates(self.subject, self.point, X, self.y)
         relative = [np.abs(r / (0.1 + np.abs(self.a[n]))).max() for n, r in a_rates.items()]
-        h = STEP / max(1.0, float(np.abs(np.sqrt(self.P) * w_rate).max()), *map(float, relative))
+        h = STEP / max(1.0, float(np.abs(root(self.P) @ w_rate).max()), *map(float, relative))
         coarse, fine = (self._difference(x * h, w_rate, a_rates) for x in (1.0, 0.5))
         return np.asarray((4 * fine - coarse) / 3)
 
@@ -67,7 +68,7 @@ class Edge:
         P = self.subject.layout.evaluate(self.subject.d.preconditioner, point)
         threshold = self.subject.layout.number(self.subject.d.threshold, point)
         H = self.H + np.einsum("abc,c->ab", self.C, v)
-        return np.asarray(self.U.T @ (threshold * np.diag(P) - H) @ self.U)
+        return np.asarray(self.U.T @ (threshold * as_matrix(P) - H) @ self.U)
 
 
 def edges(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
@@ -75,7 +76,7 @@ def edges(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
     n = subject.layout.n
     return st.fixed_dictionaries({
         "hyper": draw.hyperparameters(subject),
-        "states": draw.states(subject, first=2, late=subject.late),
+        "states": draw.states(subject, first=2),
         "w": draw.vectors(n),
         "g": draw.vectors(n),
         "basis": draw.bases(n),
@@ -89,10 +90,11 @@ def edge(subject: Subject, sample: Mapping[str, Any], k: int) -> Edge:
     a = subject.accumulated(sample)
     bare = subject.point(sample["hyper"], a)
     P, threshold = subject.preconditioner(bare), subject.threshold(bare)
-    root = np.sqrt(P)
+    half = root(P)
     eigenvalues = [threshold] * k + [f * threshold for f in sample["fractions"][k:]]
     H, U = hessian(P, sample["basis"], eigenvalues), modes(P, sample["basis"])[:, :k]
-    C = sample["cubic"] * np.einsum("a,b,c->abc", root, root, root)
-    point = subject.point(sample["hyper"], a, w=sample["w"] / root, g=sample["g"] * root)
+    C = np.einsum("abc,ai,bj,ck->ijk", sample["cubic"], half, half, half)
+    point = subject.point(sample["hyper"], a, w=divided(sample["w"], half), g=half @ sample["g"])
+    point |= {P_matrix: P} if P.ndim == 2 else {}
     assume(all(np.isfinite(r).all() for r in accumulator_rates(subject, point).values()))
     return Edge(subject, sample["hyper"], a, point, threshold, P, H, C, U)

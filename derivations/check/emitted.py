@@ -10,7 +10,7 @@ import numpy as np
 import sympy as sp
 
 from derivations.check.numbers import Array
-from derivations.check.rates import moved
+from derivations.check.rates import implicit, moved
 from derivations.check.subject import CODE, Subject
 from theory.symbols import Quantity, Shape, shape_of, z
 
@@ -74,8 +74,12 @@ class Case:
         """Yield what each function returns."""
         flow, form, d = self.subject.d.flow, self.form, self.subject.d
         for name, exprs in (
-            ("accumulator_map", d.averages.mean),
-            ("accumulator_rate", flow.a_stable),
+            (
+                "advance_clocks",
+                {a: a + LENGTH * (f - a) if a in form.clocks else a for a, f in form.accumulators.items()},
+            ),
+            ("accumulator_map", {a: a if a in form.clocks else f for a, f in d.averages.mean.items()}),
+            ("accumulator_rate", {a: 0 * a if a in form.clocks else f for a, f in flow.a_stable.items()}),
             ("accumulator_rate_X", flow.a_X),
             ("accumulator_rate_cross", flow.a_cross),
             ("filter_map", form.filters),
@@ -94,26 +98,19 @@ class Case:
             ("pole_start", form.pole_start, Shape.PARAMETER),
         ):
             yield Expected(name, [self._of(expr, shape)])
-        for name, expr, shape in (
-            ("preconditioner_rate", form.P, form.shape),
-            ("threshold_rate", d.threshold, Shape.SCALAR),
-        ):
-            size = float(np.abs(self._of(expr, shape).numbers).max())
-            yield Expected(name, [Typed(self._slope(expr), shape)], DIFFERENCES, size)
+        size = float(np.abs(self._of(form.P, form.shape).numbers).max())
+        yield Expected("preconditioner_rate", [Typed(self._slope(form.P), form.shape)], DIFFERENCES, size)
         yield Expected("implicit", self._implicit())
         yield Expected("unit_filters", self._unit_filters())
         yield Expected("step", self._step())
 
     def _implicit(self) -> list[Typed]:
         """The solution x of (1 − h ∂ȧ/∂a)x = d per coordinate."""
-        names, J, layout = self.subject.accumulators, self.subject.d.flow.jacobian, self.subject.layout
+        names = self.subject.accumulators
         if not names:
             return []
-        size = range(len(names))
-        entries = np.moveaxis(np.array([[layout.evaluate(J[i, j], self.point) for j in size] for i in size]), -1, 0)
-        right = np.array([self.shifts[n] for n in names]).T
-        solved = np.linalg.solve(np.eye(len(names)) - LENGTH * entries, right[..., None])[..., 0]
-        return [Typed(solved[:, k], self.subject.update.states[n].shape) for k, n in enumerate(names)]
+        solved = implicit(self.subject, self.point, {n: self.shifts[n] for n in names}, LENGTH)
+        return [Typed(solved[n], self.subject.update.states[n].shape) for n in names]
 
     def _unit_filters(self) -> list[Typed]:
         frozen = self.subject.frozen(self.sample["hyper"], self.states)

@@ -20,7 +20,7 @@ def oscillations(subject: Subject, **more: Any) -> st.SearchStrategy[dict[str, A
     square = st.lists(st.integers(-8, 8), min_size=4, max_size=4).map(lambda x: np.array(x).reshape(2, 2) / 8)
     return st.fixed_dictionaries({
         "hyper": draw.hyperparameters(subject),
-        "states": draw.states(subject, first=2, late=subject.late),
+        "states": draw.states(subject, first=2),
         "w": draw.vectors(n),
         "g": draw.nonzero(n),
         "y": draw.vectors(n, 2),
@@ -50,8 +50,7 @@ def average_update(
     Returns:
         The averages.
     """
-    updated = {n: v + 1 if n in subject.counters else v for n, v in before.items()}
-    frozen, optimizer = subject.frozen(hyper, updated), subject.optimizer(hyper)
+    frozen, optimizer = subject.frozen(hyper, subject.ahead(hyper, before)), subject.optimizer(hyper)
     results: list[dict[str, Array]] = []
     for signs in product((1, -1), repeat=len(flips)):
         flip = sum((s * f for s, f in zip(signs, flips, strict=True)), np.zeros(subject.layout.n))

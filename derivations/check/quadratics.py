@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from derivations.check import draw
-from derivations.check.numbers import Array
+from derivations.check.numbers import Array, divided, root
 from derivations.check.subject import Subject
 
 
@@ -27,13 +27,13 @@ def quadratics(subject: Subject, **more: Any) -> st.SearchStrategy[dict[str, Any
 
 def hessian(P: Array, basis: Array, eigenvalues: Sequence[float] | Array) -> Array:
     """H with the given eigenvalues of P⁻¹H, for eigenvectors U = P^−½·basis, UᵀPU = I."""
-    root = np.sqrt(P)
-    return np.asarray(root[:, None] * (basis * np.asarray(eigenvalues)) @ basis.T * root)
+    half = root(P)
+    return np.asarray(half @ (basis * np.asarray(eigenvalues)) @ basis.T @ half)
 
 
 def modes(P: Array, basis: Array) -> Array:
     """The eigenvectors of P⁻¹H, as columns, UᵀPU = I."""
-    return np.asarray(basis / np.sqrt(P)[:, None])
+    return divided(basis, root(P))
 
 
 def radius(jacobian: Array) -> float:

@@ -26,16 +26,17 @@ def accumulator_rates(subject: Subject, point: dict[sp.Symbol, Any], X: Array | 
     Returns:
         One vector per accumulator.
     """
-    flow, layout = subject.d.flow, subject.layout
+    flow, layout = subject.settled_flow, subject.layout
     # Where ∂f/∂a is singular, as at β₂ = 0, an accumulator has no memory and (T7) does not exist.
-    assume(bool((layout.evaluate(flow.memory.xreplace(flow.settle), point) != 0).all()))
+    assume(bool((layout.evaluate(flow.memory, point) != 0).all()))
     rates = {}
-    for a in flow.a_stable:
-        rates[str(a)] = layout.evaluate(flow.a_stable[a].xreplace(flow.settle), point)
-        oscillating = flow.a_X[a].xreplace(flow.settle)
+    for a, stable in flow.stable.items():
+        rates[a] = layout.evaluate(stable, point)
         for k, j in np.ndindex(len(y), len(y)):
             assert X is not None
-            rates[str(a)] += X[k, j] * layout.evaluate(oscillating, point | {CODE["y"]: y[k], CODE["y2"]: y[j]})
+            if X[k, j]:
+                pair = point | {CODE["y"]: y[k], CODE["y2"]: y[j]}
+                rates[a] += X[k, j] * layout.evaluate(flow.per_X[a], pair)
     return rates
 
 
@@ -51,11 +52,24 @@ def weight_rate(subject: Subject, point: dict[sp.Symbol, Any], X: Array | None =
 
 def jacobian(subject: Subject, point: dict[sp.Symbol, Any]) -> Array:
     """∂ȧ/∂a per coordinate, (n, A, A), as derived."""
-    flow = subject.d.flow
-    J = flow.jacobian.applyfunc(lambda e: e.xreplace(flow.settle))
+    J = subject.settled_flow.jacobian
     size = len(subject.accumulators)
     entries = [[subject.layout.evaluate(J[i, j], point) for j in range(size)] for i in range(size)]
     return np.moveaxis(np.array(entries), -1, 0)
+
+
+def implicit(subject: Subject, point: dict[sp.Symbol, Any], rates: Rates, h: float = 1.0) -> Rates:
+    """The solution x of (1 − h ∂ȧ/∂a)x = d per coordinate, or per entry with one Jacobian for all where there is a matrix."""
+    J = jacobian(subject, point)
+    if any(np.ndim(r) == 2 for r in rates.values()):
+        inverse = np.linalg.inv(np.eye(len(rates)) - h * J[0])
+        values = list(rates.values())
+        return {
+            n: sum(c * v for c, v in zip(row, values, strict=True) if c) for n, row in zip(rates, inverse, strict=True)
+        }
+    rate = np.array(list(rates.values())).T
+    change = np.linalg.solve(np.eye(len(rates)) - h * J, rate[..., None])[..., 0]
+    return {n: change[:, k] for k, n in enumerate(rates)}
 
 
 def moved(states: Rates, rates: Rates, h: float) -> Rates:

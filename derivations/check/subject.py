@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sympy as sp
@@ -16,7 +16,16 @@ from derivations.check.discrete import DiscreteOptimizer, FrozenOptimizer
 from derivations.check.numbers import Array, Layout
 from theory import Derivation
 from theory.rule import Update
-from theory.symbols import Quantity
+from theory.symbols import Quantity, Shape
+
+
+class SettledFlow(NamedTuple):
+    """ȧ with filter states at their gain times g: where it exists, its parts by accumulator, and ∂ȧ/∂a."""
+
+    memory: sp.Expr
+    stable: dict[str, sp.Expr]
+    per_X: dict[str, sp.Expr]
+    jacobian: sp.Matrix
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,14 @@ class Subject:
         return tuple(n for n, s in self.update.states.items() if s.counter)
 
     @cached_property
-    def late(self) -> bool:
-        """Whether accumulators read bias-corrected filters, so that f̄ holds for t → ∞: it takes t and t − 1 as one."""
-        form = self.d.normal_form
-        return bool(form.scales) and any(f.has(*form.at_gain(1)) for f in form.accumulators.values())
+    def clocks(self) -> tuple[str, ...]:
+        """Names of the accumulators that no gradient reaches, as derived."""
+        return tuple(str(c) for c in self.d.normal_form.clocks)
+
+    @cached_property
+    def driven(self) -> tuple[str, ...]:
+        """Names of the other accumulators."""
+        return tuple(n for n in self.accumulators if n not in self.clocks)
 
     @cached_property
     def central_flow(self) -> dict[sp.Symbol, sp.Expr]:
@@ -57,6 +70,17 @@ class Subject:
     def stable_flow(self) -> dict[sp.Symbol, sp.Expr]:
         """The printed stable flow."""
         return self.d.stable_flow
+
+    @cached_property
+    def settled_flow(self) -> SettledFlow:
+        """The accumulators' flow with the filter states eliminated."""
+        flow = self.d.flow
+        return SettledFlow(
+            flow.memory.xreplace(flow.settle),
+            {str(a): e.xreplace(flow.settle) for a, e in flow.a_stable.items()},
+            {str(a): e.xreplace(flow.settle) for a, e in flow.a_X.items()},
+            flow.jacobian.applyfunc(lambda e: e.xreplace(flow.settle)),
+        )
 
     @cached_property
     def document(self) -> str:
@@ -76,6 +100,12 @@ class Subject:
         """The discrete optimizer with its accumulators held."""
         return FrozenOptimizer(self.optimizer(hyper), a, self.filters, self.scales)
 
+    def ahead(self, hyper: Mapping[str, float], states: Mapping[str, Array]) -> dict[str, Array]:
+        """The states with clocks as the optimizer's next step advances them."""
+        start, zero = self.optimizer(hyper).initial() | dict(states), self.layout.vector(0.0)
+        after = self.optimizer(hyper).step(zero, zero, start)[1]
+        return dict(states) | {n: after[n] for n in self.clocks if n in states}
+
     def states(self, given: Mapping[str, Any]) -> dict[str, Array]:
         """Numbers drawn for states, as vectors of the states' shapes."""
         return {n: self.layout.shaped(v, self.update.states[n].shape) for n, v in given.items()}
@@ -93,9 +123,12 @@ class Subject:
     def preconditioner(self, point: Mapping[sp.Symbol, Any]) -> Array:
         """P at numbers; examples with P = 0 or ∞ are discarded, a negative P is an error."""
         P = self.layout.evaluate(self.d.preconditioner, point)
-        if (P < 0).any() or np.isnan(P).any():
+        values = np.linalg.eigvalsh(P) if P.ndim == 2 and np.isfinite(P).all() else P
+        if (values < 0).any() or np.isnan(P).any():
             refute("the preconditioner must be positive", P, "P > 0")
-        assume(bool(((P > 1e-12) & (P < 1e12)).all()))
+        assume(bool(((values > 1e-12) & (values < 1e12)).all()))
+        # The round-off of a solve grows with the condition number: beyond this no two computations can be compared.
+        assume(P.ndim == 1 or values[-1] < 1e6 * values[0])
         return P
 
     def threshold(self, point: Mapping[sp.Symbol, Any]) -> float:
@@ -119,7 +152,7 @@ class Subject:
 def _code() -> dict[str, Quantity]:
     from theory import symbols
 
-    return {s.name: s for s in vars(symbols).values() if isinstance(s, Quantity)}
+    return {s.name: s for s in vars(symbols).values() if isinstance(s, Quantity) and s.shape is not Shape.MATRIX}
 
 
 CODE = _code()

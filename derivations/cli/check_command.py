@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from derivations.check import Subject, Verdict, judge
 from derivations.check.report import HEADER, block, row
+from derivations.check.variants import SHARE, variants
 from derivations.cli.output import show_table, tell
-from theory import derive
+from theory import UpdateRule, derive, load_rule
 
 FALSE_CLAIM = 1
 """Exit code where a claim is false."""
@@ -27,20 +29,29 @@ def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> None:
-    """Derive, try every claim, print the table and what is false.
+    """Derive, try every claim on the rule and on its variants, print the tables and what is false.
 
     Raises:
         SystemExit: If a claim is false, with code 1.
     """
-    d = derive(arguments.rule)
-    verdicts = []
-    for verdict in judge(Subject(d, d.update), arguments.seed, arguments.effort):
-        tell(f"{verdict.claim.name}: {verdict.outcome}")
-        verdicts.append(verdict)
-    _print(d.rule.name, verdicts)
-    if any(v.counterexample for v in verdicts):
+    rule = load_rule(arguments.rule)
+    failed = _check(rule, "", {}, arguments.seed, arguments.effort)
+    for name, choices in variants(rule).items():
+        failed |= _check(rule, f", {name}", choices, arguments.seed, SHARE * arguments.effort)
+    if failed:
         sys.stdout.flush()
         raise SystemExit(FALSE_CLAIM)
+
+
+def _check(rule: UpdateRule, variant: str, choices: dict[str, Any], seed: int, share: float) -> bool:
+    """Print the verdicts on one variant; True if a claim is false."""
+    d = derive(rule, **choices)
+    verdicts = []
+    for verdict in judge(Subject(d, d.update), seed, share):
+        tell(f"{verdict.claim.name}{variant}: {verdict.outcome}")
+        verdicts.append(verdict)
+    _print(f"{rule.name}{variant}", verdicts)
+    return any(v.counterexample for v in verdicts)
 
 
 def _print(name: str, verdicts: list[Verdict]) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
+
+from derivations.cli.place import leads
 
 PROGRAM = "centralflow"
 
@@ -50,6 +55,11 @@ COMMANDS: dict[str, Command] = {
         "train a network beside the flows that predict it",
         "centralflow run --rule rmsprop --lr 0.004 --steps 250",
     ),
+    "sweep": _command(
+        "sweep",
+        "run a grid of settings, several runs at a time, with one summary page",
+        "centralflow sweep --rule rmsprop --lr 0.002 0.004 --steps 250 --jobs 2",
+    ),
     "report": _command("report", "write report.html of a run, finished or not", "centralflow report runs/demo-rmsprop"),
     "compare": _command(
         "compare",
@@ -67,6 +77,7 @@ REFUSALS = (
     ("numerics.errors", "InputRefused"),
     ("numerics.run_directory", "RecordingStopped"),
     ("numerics.derivatives", "NonFiniteLoss"),
+    ("numerics.sharded", "RankLost"),
     ("derivations.cli.refusal", "CommandRefused"),
     ("theory.pdf", "PdfFailed"),
 )
@@ -90,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 2
         parser.parse_args(argv, parsed)
-        chosen.execute(parsed)
+        with _ended_as_by_hand():
+            chosen.execute(parsed)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python must not flush again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,8 +111,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(error, _refusals()):
             raise
-        return _say(str(error), 2)
+        # Of several processes those that are left say so, as the one that speaks for all may be the lost one.
+        return _say(str(error), 2, by_all=type(error).__name__ == "RankLost")
     return 0
+
+
+@contextmanager
+def _ended_as_by_hand() -> Generator[None, None, None]:
+    """Take SIGTERM, with which batch systems end a job, as Ctrl-C: records are closed, and the run can be resumed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise KeyboardInterrupt
 
 
 def _parser(argv: list[str]) -> tuple[argparse.ArgumentParser, ModuleType | None]:
@@ -138,6 +169,7 @@ def _refusals() -> tuple[type[BaseException], ...]:
     return tuple(getattr(module, name) for module, name in loaded if module is not None)
 
 
-def _say(sentence: str, code: int) -> int:
-    sys.stderr.write(f"{PROGRAM}: {sentence}\n")
+def _say(sentence: str, code: int, *, by_all: bool = False) -> int:
+    if by_all or leads():
+        sys.stderr.write(f"{PROGRAM}: {sentence}\n")
     return code

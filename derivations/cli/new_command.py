@@ -10,6 +10,7 @@ from pathlib import Path
 
 from derivations.cli.output import tell
 from derivations.cli.refusal import CommandRefused
+from theory import available_rules
 
 # A rule file like any other: it is held by the tests to what it says, and read here as text.
 TEMPLATE, PLACEHOLDER = "rule_template.py", "my_rule"
@@ -41,11 +42,15 @@ def write_rule(name: str, folder: Path) -> Path:
         The path of the file.
 
     Raises:
-        CommandRefused: If the name is no identifier, the file exists, or it cannot be written.
+        CommandRefused: If the name is no identifier or that of an installed rule, the file exists, or it cannot be written.
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise CommandRefused(
             f"a rule needs a name that Python accepts (letters, digits, _, no leading digit, no keyword), got {name!r}."
+        )
+    if name in available_rules():
+        raise CommandRefused(
+            f"{name!r} is the name of an installed rule: choose another, so that records tell them apart."
         )
     path = folder / f"{name}.py"
     try:

@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 import sympy as sp
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from theory.derivation import Derivation, Step
@@ -28,6 +29,7 @@ _COMMANDS = {
     r"\ell": "ℓ",
     r"\rho": "ρ",
     r"\Phi": "Φ",
+    r"\varphi": "φ",
     r"\bar P": "P̄",
     r"\infty": "∞",
     r"\min": "min",
@@ -62,13 +64,43 @@ _DOT = re.compile(r"\\dot\s*(?:\{(\w+)\}|(\w))")
 
 
 class _Printer(StrPrinter):
-    """SymPy's own text, with sums over coordinates written as sums."""
+    """SymPy's own text, with sums over coordinates written as sums, and matrices as matrices."""
 
     def _print_Total(self, expr: sp.Expr) -> str:
         return f"∑({self._print(expr.args[0])})"
 
     def _print_BlockTotal(self, expr: sp.Expr) -> str:
         return f"∑_block({self._print(expr.args[0])})"
+
+    def _print_MatrixQuantity(self, s: sp.Symbol) -> str:
+        return {"HSigmaH": "HΣH", "SigmaMatrix": "Σ"}.get(s.name, s.name)
+
+    def _print_Eye(self, expr: sp.Expr) -> str:
+        return "I"
+
+    def _print_Outer(self, expr: sp.Expr) -> str:
+        a, b = (self._print(x) if x.is_Symbol else f"({self._print(x)})" for x in expr.args)
+        return f"{a}·{b}ᵀ" if a == b else f"½({a}·{b}ᵀ + {b}·{a}ᵀ)"
+
+    def _print_MatrixSqrt(self, expr: sp.Expr) -> str:
+        return f"{self.parenthesize(expr.args[0], PRECEDENCE['Pow'])}^½"
+
+    def _print_SqrtRate(self, expr: sp.Expr) -> str:
+        return f"𝓛_{self.parenthesize(expr.args[0], PRECEDENCE['Pow'])}[{self._print(expr.args[1])}]"
+
+    def _print_Apply(self, expr: sp.Expr) -> str:
+        return "·".join(self.parenthesize(x, PRECEDENCE["Pow"]) for x in expr.args)
+
+    def _print_Solve(self, expr: sp.Expr) -> str:
+        M, x = (self.parenthesize(x, PRECEDENCE["Pow"]) for x in expr.args)
+        return f"{M}⁻¹·{x}"
+
+    def _print_Congruence(self, expr: sp.Expr) -> str:
+        M, N = map(self._print, expr.args)
+        return f"{M}·{N}·{M}"
+
+    def _print_SpectralTrace(self, expr: sp.Expr) -> str:
+        return f"tr({self._print(expr.args[0])})"
 
 
 def plain(expr: Any) -> str:

@@ -8,6 +8,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from derivations.cli.place import leads
+
+
+def console() -> Console:
+    """Return the console that bars are drawn on."""
+    return Console(stderr=True)
+
 
 @contextmanager
 def progress_bar(title: str) -> Generator[Callable[[int, int], None], None, None]:
@@ -23,8 +30,8 @@ def progress_bar(title: str) -> Generator[Callable[[int, int], None], None, None
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    screen = console()
+    with Progress(*columns, console=screen, transient=True, disable=not (screen.is_terminal and leads())) as bar:
         task = bar.add_task(title, total=None)
 
         def move(step: int, steps: int) -> None:

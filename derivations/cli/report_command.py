@@ -59,6 +59,8 @@ def report(run: Run, folder: Path, derivation: Derivation | None) -> Path:
             f"the report needs a writable run directory, and {folder} is none ({error.strerror}); copy the run."
         ) from None
     show_table(f"{folder}: {run.progress}", HEADER, run.summary().as_rows(), wrap=3)
+    for name, reason in run.manifest.get("stopped", {}).items():
+        tell(f"the {name} process stopped at {reason}")
     for warning in run.warnings:
         tell(f"warning: {warning}")
     tell(f"written: {page}")

@@ -8,7 +8,8 @@ centralflow run --rule my_rule.py --lr 0.005       # trained beside the flows th
 """
 
 # Also there for use in a rule: norm2, total, mean (over all parameters), block_norm2, block_mean (over each parameter
-# tensor), exp, log, cbrt, Rational, and the declarations scalar(), per_block() and counter().
+# tensor), exp, log, cbrt, Rational, and the declarations scalar(), per_block() and counter(). For a full matrix over all
+# parameters, in small models: the declaration matrix(), and outer, matrix_sqrt, identity and solve.
 from theory import hyper, option, per_parameter, sqrt, update_rule
 from theory.symbols import HSH, g
 

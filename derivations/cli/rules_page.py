@@ -54,8 +54,7 @@ def rules_html(rules: Mapping[str, UpdateRule]) -> str:
 
 def _facts(d: Derivation) -> tuple[Cell, ...]:
     P = Maths(f"{left_side(d, 'P')} = {to_latex(d.preconditioner)}")
-    counters = {d.update.old(n) for n, s in d.update.states.items() if s.counter}
-    accumulators = [a for a in d.normal_form.accumulators if a not in counters]
+    accumulators = [a for a in d.normal_form.accumulators if a not in d.normal_form.clocks]
     return (
         P if width(P.latex) <= WIDEST else "see its derivation",
         _formula(d.limit(d.filter)),

@@ -7,16 +7,20 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from derivations.cli import factories
 from derivations.cli.factories import Factory, Parameter
+from derivations.cli.place import leads, placed
 from derivations.cli.problems import DATA, LOSS, LOSSES, MODEL, build, data_factory
 from derivations.cli.progress import progress_bar
 from derivations.cli.refusal import CommandRefused
 from derivations.cli.report_command import report
 from theory import UpdateRule, derive, load_rule
 from theory.rule import Hyper
+
+if TYPE_CHECKING:
+    from numerics import Problem
 
 PROCESSES = ("discrete", "midpoint", "central", "stable")
 RUNS = Path("runs")
@@ -34,10 +38,14 @@ DEFAULTS: dict[str, Any] = {
     "kick": 0.0,
     "seed": 0,
     "processes": PROCESSES,
-    "out": None,
+    "device": "cpu",
+    "dtype": "float64",
+    "deterministic": False,
     "safe": False,
+    "out": None,
     "resume": False,
 }
+CHOICES: dict[str, tuple[str, ...]] = {"loss": tuple(LOSSES), "dtype": ("float64", "float32")}
 
 
 def number_or_schedule(text: str) -> float | str:
@@ -64,7 +72,14 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "kick": float,
     "seed": int,
     "processes": names,
+    "device": str,
+    "dtype": str,
     "out": Path,
+}
+SWITCHES = {
+    "safe": "exchange LayerNorm and attention for equal layers whose third derivatives are right",
+    "deterministic": "use algorithms whose sums have a fixed order (a graphics card has others)",
+    "resume": "go on with the run in --out",
 }
 HELP = {
     "rule": "name of an installed rule, or path of a .py file that declares one; its hyperparameters become flags",
@@ -80,6 +95,8 @@ HELP = {
     "seed": "of the initialisation and of the sign of the kick",
     "processes": "comma-separated; more: inertial, eliminated (forms of the central flow with momentum), cross (keeps the cross term of "
     "E[g²]), ablated (no curvature term in the motion of the weights), stationary (preconditioner at its fixed point), rod (rod flow)",
+    "device": "where to compute: cpu, cuda, cuda:N or mps",
+    "dtype": "precision: float64, or float32, which is all that mps has",
     "out": "run directory, a new folder",
 }
 
@@ -107,23 +124,17 @@ def add_arguments(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
     for key, kind in TYPES.items():
         default = DEFAULTS[key]
         shown = ",".join(default) if isinstance(default, tuple) else default
-        choices = list(LOSSES) if key == "loss" else None
         note = f" (default {shown})" if shown is not None else NO_DEFAULT[key]
         parser.add_argument(
             _flag(key),
             type=kind,
             default=argparse.SUPPRESS,
-            choices=choices,
+            choices=CHOICES.get(key),
             metavar=key.upper(),
             help=HELP[key] + note,
         )
-    parser.add_argument(
-        "--safe",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="exchange LayerNorm and attention for equal layers whose third derivatives are right",
-    )
-    parser.add_argument("--resume", action="store_true", default=argparse.SUPPRESS, help="go on with the run in --out")
+    for key, text in SWITCHES.items():
+        parser.add_argument(_flag(key), action="store_true", default=argparse.SUPPRESS, help=text)
     for part, (name, keys) in parts.items():
         _add_part(parser.add_argument_group(f"settings of the {part}, {name}"), part, keys)
     _add_hyper(parser.add_argument_group(f"hyperparameters of {rule.name} (numbers, or expressions in t)"), rule)
@@ -218,18 +229,9 @@ def execute(arguments: argparse.Namespace) -> None:
     derivation = derive(rule, **{name: value for name, value in hyper.items() if isinstance(value, bool | str)})
     from numerics import simulate
 
-    with progress_bar(rule.name) as progress:
+    with placed(settings["device"], settings["dtype"]) as place, progress_bar(rule.name) as progress:
         run = simulate(
-            build(
-                settings["model"],
-                settings["seed"],
-                settings["data"],
-                settings["loss"],
-                model_options=options["model"],
-                data_options=options["data"],
-                data_seed=settings["data_seed"],
-                safe=settings["safe"],
-            ),
+            place(_problem(settings, options)),
             rule=_reference(settings, rule),
             hyper=hyper,
             steps=settings["steps"],
@@ -237,11 +239,26 @@ def execute(arguments: argparse.Namespace) -> None:
             kick=settings["kick"],
             processes=settings["processes"],
             seed=settings["seed"],
+            deterministic=settings["deterministic"],
             out=out,
             resume=settings["resume"],
             progress=progress,
         )
-    report(run, out, derivation)
+    if leads():
+        report(run, out, derivation)
+
+
+def _problem(settings: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]) -> Problem:
+    return build(
+        settings["model"],
+        settings["seed"],
+        settings["data"],
+        settings["loss"],
+        model_options=options["model"],
+        data_options=options["data"],
+        data_seed=settings["data_seed"],
+        safe=settings["safe"],
+    )
 
 
 def _options(
@@ -272,23 +289,29 @@ def _checked(config: Mapping[str, Any], rule: UpdateRule, parts: Parts) -> dict[
             found[f"hyper.{key}"] = value
         elif key == "processes" and isinstance(value, list):
             found[key] = tuple(map(str, value))
-        elif key in {"resume", "safe"}:
-            found[key] = bool(value)
+        elif key in SWITCHES:
+            found[key] = _switch(key, value)
         else:
-            found[key] = _converted(key, value, Parameter(TYPES[key], None, "", tuple(LOSSES) if key == "loss" else ()))
+            found[key] = _converted(key, value, Parameter(TYPES[key], None, "", CHOICES.get(key, ())))
     return found
 
 
 def _converted(key: str, value: Any, parameter: Parameter) -> Any:
     try:
-        read = parameter.read(str(value))
-        if parameter.choices and read not in parameter.choices:
-            raise ValueError(read)
-        return read
+        converted = parameter.read(str(value))
     except ValueError:
         raise CommandRefused(
             f"{key!r} in the TOML file must be of the kind that {_flag(key)} takes, got {value!r}."
         ) from None
+    if parameter.choices and converted not in parameter.choices:
+        raise CommandRefused(f"{key!r} in the TOML file must be one of {', '.join(parameter.choices)}, got {value!r}.")
+    return converted
+
+
+def _switch(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise CommandRefused(f"{key!r} in the TOML file must be true or false, got {value!r}.")
+    return value
 
 
 def hyper_of(rule: UpdateRule, settings: Mapping[str, Any]) -> dict[str, Any]:

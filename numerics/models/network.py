@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,20 +68,31 @@ class Network:
         """Return the criterion of f(w) and the targets."""
         return self.criterion(self.outputs(w), cast(self.targets, w.dtype))
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Network:
+        """Return the same network with a copy of the module, and the data, on another device and in another precision."""
+        module = copy.deepcopy(self.module).to(device=device, dtype=dtype)
+        inputs, targets = (cast(value, dtype, device) for value in (self.inputs, self.targets))
+        return replace(self, module=module, inputs=inputs, targets=targets)
+
     def arguments(self, w: Float[Tensor, " n"]) -> dict[str, Tensor]:
         """Return parameters from w, and the module's buffers where w has another precision than they."""
         buffers = {name: cast(b, w.dtype) for name, b in self.module.named_buffers() if b.is_floating_point()}
         return {**self.unflatten(w), **buffers}
 
 
-def cast(value: Any, dtype: torch.dtype) -> Any:
-    """Return floating tensors (also in tuples and dicts) in that precision, and everything else as it is."""
+def cast(value: Any, dtype: torch.dtype, device: torch.device | None = None) -> Any:
+    """Return floating tensors in that precision and all tensors on that device, and everything else as it is."""
+    return map_tensors(lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else None), value)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return the value with its tensors changed, also those in tuples, lists and dicts."""
     if isinstance(value, torch.Tensor):
-        return value.to(dtype) if value.is_floating_point() else value
+        return change(value)
     if isinstance(value, tuple | list):
-        return type(value)(cast(v, dtype) for v in value)
+        return type(value)(map_tensors(change, v) for v in value)
     if isinstance(value, dict):
-        return {k: cast(v, dtype) for k, v in value.items()}
+        return {k: map_tensors(change, v) for k, v in value.items()}
     return value
 
 

@@ -23,7 +23,11 @@ def solve_by_cvxpy(program: Program, V: Tensor, limit: int, tol: float, warm: bo
     refuse(bad, f'solver "cvxpy" needs H with n ≤ {REFERENCE_LIMIT}; use solver="auto".')
     bad = bool((program.c < program.e**2).any())
     refuse(bad, 'solver "cvxpy" needs ε ≤ |g| in every coordinate, to see the convexity; use solver="auto".')
-    c, H, e = to_numpy(program.c), to_numpy(program.H(torch.eye(len(program.c)).to(program.c))), program.e
+    c, H, e = (
+        to_numpy(program.c),
+        to_numpy(program.H(torch.eye(len(program.c), dtype=program.c.dtype, device=program.c.device))),
+        program.e,
+    )
     p = cp.Variable(len(c))
     objective = cp.sum(p) + (c - e**2) @ cp.inv_pos(p) if (c > e**2).any() else cp.sum(p)
     constraint = cp.diag(p) - (H + H.T) / 2 >> 0

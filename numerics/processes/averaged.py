@@ -1,6 +1,6 @@
 r"""The stable, central and ablated flow: one stepping code, which differs by X ≡ 0, or by ½∇⟨H,Σ⟩ in ẇ (THEORY sections 4, 5, 7).
 
-A step at (w, a): update the accumulators with the gradient found at w; follow the top modes of P⁻¹H; predict the margin λ*P − H
+A step at (w, a): advance the clocks, then update the other accumulators with the gradient found at w; follow the top modes of P⁻¹H; predict the margin λ*P − H
 at the end of the step, affine in X; solve the complementarity problem for X; move w. The oscillation acts on w at once and on
 the accumulators in the next update, as in the optimizer.
 """
@@ -21,6 +21,7 @@ from numerics.boundary import to_numpy, to_tensor
 from numerics.derivatives import LocalDerivatives
 from numerics.eigen import Modes, spectral_cut
 from numerics.lowered import States
+from numerics.matrix import times
 from numerics.processes.filters import make_filter
 from numerics.processes.process import (
     Context,
@@ -179,12 +180,14 @@ class AveragedFlow:
         return local.third(U, checked=self._calls % CHECK_EVERY == 1)
 
     def _start_filter(self, g: Tensor) -> None:
-        self.filter.start(self._provisional(g), g)
+        """At the accumulators after the first update, but for what they read of the filter."""
+        ahead = self._advanced(self.before, 1.0)
+        first = self.context.rule.f.accumulator_map(ahead, *self.filter.means(ahead, g), g)
+        self.filter.start(vectors_like(first, ahead), g)
 
-    def _provisional(self, g: Tensor) -> States:
-        """Accumulators after the update but for what they read of the filter: the clocks, on which the filter itself may depend."""
-        means = (*self.filter.means(self.before, g), g)
-        return vectors_like(self.context.rule.f.accumulator_map(self.before, *means), self.before)
+    def _advanced(self, a: States, h: float) -> States:
+        """The accumulators with clocks advanced by h steps."""
+        return vectors_like(self.context.rule.f.advance_clocks(a, h), a)
 
     def _means(self, a: States, g: Tensor) -> tuple[States, States, Tensor]:
         """Filter states and gradient as accumulators read them: where they read both, ½∇⟨H,Σ⟩ is in both or in neither."""
@@ -195,25 +198,24 @@ class AveragedFlow:
     def _updated(self, local: LocalDerivatives, h: float) -> States:
         """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
         f, g = self.context.rule.f, local.grad
-        means = self._means(self._provisional(g) if self.context.rule.reads_filters else self.before, g)
+        ahead = self._advanced(self.before, 1.0 if self._fresh else h)
+        means = self._means(ahead, g)
         if self._fresh:
-            return vectors_like(f.accumulator_map(self.before, *means), self.before)
+            return vectors_like(f.accumulator_map(ahead, *means), ahead)
         rate = [
             r + x
             for r, x in zip(
-                f.accumulator_rate(self.before, *means),
-                self._oscillating_rate(self.before, means, self._last),
-                strict=True,
+                f.accumulator_rate(ahead, *means), self._oscillating_rate(ahead, means, self._last), strict=True
             )
         ]
-        change = f.implicit(self.before, *means, [h * r for r in rate], h)
-        return tuple(b + c for b, c in zip(self.before, vectors_like(change, self.before), strict=True))
+        change = f.implicit(ahead, *means, [h * r for r in rate], h)
+        return tuple(b + c for b, c in zip(ahead, vectors_like(change, ahead), strict=True))
 
     def _oscillating_rate(self, a: States, means: Any, o: Oscillation) -> list[Any]:
         if not o.X.numel():
             return [0.0] * len(a)
         return [
-            torch.einsum("kln,kl->n", r, o.X) if isinstance(r, Tensor) else 0.0
+            torch.einsum("kl...,kl->...", r, o.X) if isinstance(r, Tensor) else 0.0
             for r in self._rate_per_pair(a, means, o.y, o.T)
         ]
 
@@ -249,25 +251,26 @@ class AveragedFlow:
             return Oscillation.none(self.w), {"sdcp_status": 0.0}
         f, g = self.context.rule.f, local.grad
         # HU = λ*PU on the critical modes (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U.
-        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * (P * U.T).T)
-        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
+        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * times(P, U))
         flat = T.reshape(k * k, -1)
         force = f.velocity_X(a, self._pull(T))
         per_X = propagator.displace(through * force, force).reshape(k * k, -1)
-        means = self._means(a, g)
+        ahead = self._advanced(a, h)
+        means = self._means(ahead, g)
+
+        def margin_of(rates: Any) -> Tensor:
+            """λ*UᵀDP[change]U for rates of the accumulators over the next update."""
+            change = f.implicit(ahead, *means, rates, h)
+            return threshold * self._margin(U, f.preconditioner_rate(ahead, [h * tensor_like(c, g) for c in change]))
+
+        # Clocks move P and λ* at once and by a known amount; UᵀPU = I.
+        clocked = threshold * self._margin(U, (self.context.preconditioner(ahead) - P).reshape(-1)).reshape(k, k)
+        clocked = clocked + (float(f.threshold(ahead)) - threshold) * torch.eye(k, dtype=g.dtype, device=g.device)
         margin = torch.diag(_relaxed(threshold - modes.values[:k], threshold))
         A = margin - (flat @ smooth).reshape(k, k)
+        A = A + clocked + margin_of(f.accumulator_rate(ahead, *means)).reshape(k, k)
         by_motion = -(flat @ per_X.T)
-        drift = f.implicit(a, *means, f.accumulator_rate(a, *means), h)
-        A = A + threshold * self._margin(
-            pairs, f.preconditioner_rate(a, [h * tensor_like(d, g) for d in drift])
-        ).reshape(k, k)
-        A = A + h * float(f.threshold_rate(a, f.accumulator_rate(a, *means))) * torch.eye(
-            k, dtype=A.dtype, device=A.device
-        )
-        change = f.implicit(a, *means, self._rate_per_pair(a, means, y, T), h)
-        P_X = f.preconditioner_rate(a, [h * tensor_like(c, g) for c in change])
-        B = by_motion + threshold * self._margin(pairs, P_X)
+        B = by_motion + margin_of(self._rate_per_pair(ahead, means, y, T))
         solution = solve_sdcp(to_numpy((A + A.T) / 2), to_numpy(B.reshape(k, k, k, k)))
         if solution.status == "unsolvable":
             raise ProcessStopped(
@@ -289,10 +292,14 @@ class AveragedFlow:
         turn = math.sqrt(2 * alpha / float(X.diagonal().sum()) * float(f.modulation_rate(a)))
         return {"modulation": (float(f.modulation_delay(a)) + share * float(f.lag(a))) * turn}
 
-    def _margin(self, pairs: Tensor, P_rate: Any) -> Tensor:
+    def _margin(self, U: Tensor, P_rate: Any) -> Tensor:
         """uᵢᵀ Ṗ uⱼ for all pairs (rows) and all given rates (columns)."""
+        k = U.shape[1]
         if not isinstance(P_rate, Tensor):
-            return pairs.new_zeros(len(pairs), 1)
+            return U.new_zeros(k * k, 1)
+        if self.context.rule.matrix:
+            return (U.T @ P_rate.reshape(-1, len(U), len(U)) @ U).reshape(-1, k * k).T
+        pairs = (U.T[:, None] * U.T[None]).reshape(k * k, -1)
         vectors = P_rate.reshape(-1, P_rate.shape[-1])
         if vectors.shape[-1] == len(self.context.rule.blocks) != pairs.shape[-1]:
             vectors = torch.repeat_interleave(
@@ -320,7 +327,7 @@ class AveragedFlow:
             active = D.flip(0) > 1e-12 * D.abs().max() if len(D) else D > 0
             row |= {"variances": D.flip(0)[active], "critical": int(active.sum()), "candidates": len(D)}
             if self.displacement is not None and len(D):
-                along = ((P * (now.U @ Q.flip(1)).T) @ self.displacement) ** 2
+                along = (times(P, now.U @ Q.flip(1)).T @ self.displacement) ** 2
                 row["displacement_squares"] = along[active]
         return row
 
@@ -329,6 +336,8 @@ class AveragedFlow:
         trace = float(now.X.diagonal().sum())
         if not trace or not self.context.rule.accumulators:
             return {}
+        if self.context.rule.matrix:
+            return self._matrix_ripple(a, g, now, trace)
         f, variance = self.context.rule.f, torch.einsum("nk,nl,kl->n", now.y, now.y, now.X).clamp_min(0)
         weight = P * torch.einsum("nk,nl,kl->n", now.U, now.U, now.X) / trace
         step = g.square() / P
@@ -337,6 +346,17 @@ class AveragedFlow:
         return {
             "ripple_threshold": float((weight * torch.nan_to_num(shift)).sum()),
             "ripple_drift": float((step * torch.nan_to_num(drift))[finite].sum() / step[finite].sum()),
+        }
+
+    def _matrix_ripple(self, a: States, g: Tensor, now: Oscillation, trace: float) -> Row:
+        """The same shares where the ripple of P turns vectors: ⟨u, lost by y⟩/⟨u, y⟩ weighed by X, and along P⁻¹g."""
+        f, y = self.context.rule.f, now.y.T
+        lost = (now.U.T @ f.ripple_threshold(a, g, y).T) / float(f.threshold(a))
+        drift = torch.einsum("kln,kl->n", f.ripple_drift(a, g, y[:, None], y[None]), now.X)
+        step = f.velocity(a, torch.zeros_like(g), g)
+        return {
+            "ripple_threshold": float((lost * now.X).sum()) / trace,
+            "ripple_drift": float((step @ drift) / (step @ g)),
         }
 
     def finals(self) -> Row:

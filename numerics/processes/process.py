@@ -14,6 +14,8 @@ from numerics.lowered import LoweredRule, States
 from numerics.problem import Problem
 
 Row = dict[str, Any]
+# A matrix state of more numbers has no series; its final value is recorded all the same.
+MATRIX_NUMBERS = 10_000
 
 
 class ProcessStopped(ArithmeticError):
@@ -30,7 +32,7 @@ class Context:
     seed: int
 
     def preconditioner(self, a: States) -> Tensor:
-        """P at given accumulators: (n,), or 0-dimensional where it is a scalar."""
+        """P at given accumulators: (n,), 0-dimensional where it is a scalar, (n, n) where it is a matrix."""
         P = torch.as_tensor(self.rule.f.preconditioner(a), dtype=self.problem.dtype, device=self.problem.device)
         return P.reshape(()) if P.numel() == 1 else self._spread(P)
 
@@ -64,9 +66,10 @@ def tracker(context: Context, tol: float = 1e-5) -> EigenTracker:
 
 
 def states_row(rule: LoweredRule, states: States, names: tuple[str, ...], keep: bool) -> Row:
-    """Accumulators for a row; per-parameter ones only where weights are kept."""
+    """Accumulators for a row; per-parameter ones only where weights are kept, and matrices only if they are small."""
     named = rule.unpack(states, names)
-    return {f"states_series/{n}": v for n, v in named.items() if keep or v.dim() == 0}
+    small = {n: v for n, v in named.items() if v.dim() < 2 or v.numel() <= MATRIX_NUMBERS}
+    return {f"states_series/{n}": v for n, v in small.items() if keep or v.dim() == 0}
 
 
 def spectrum_row(modes: Modes, threshold: float) -> Row:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from numerics.eigen import Modes
+from numerics.matrix import times
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Propagator:
         """Treat the modes with λ ≥ above exponentially."""
         fast = modes.values >= above
         U = modes.U[:, fast]
-        return cls(U, (P * U.T).T, modes.values[fast], h)
+        return cls(U, times(P, U), modes.values[fast], h)
 
     def displace(self, slow: Tensor, fast: Tensor) -> Tensor:
         """Displacement by velocities that act through the step, (..., n): ``fast`` in the tracked modes, ``slow`` elsewhere.

@@ -132,17 +132,14 @@ class Rod:
         return torch.stack([moved, *(m - o for m, o in zip(new, old, strict=True))])
 
     def _updated(self, ends: list[Tensor], gradients: list[Tensor], h: float) -> States:
-        """Accumulators advanced by h along (T7), their map averaged over both ends."""
-        f, clock = self.context.rule.f, self.before
-        g, y = (gradients[0] + gradients[1]) / 2, self.centre
-        if self.context.rule.reads_filters:
-            clock = vectors_like(f.accumulator_map(clock, tuple(y[1:]), tuple(y[1:]), g), clock)
-        rates = [
-            f.accumulator_rate(self.before, *self._means(clock, e, d)) for e, d in zip(ends, gradients, strict=True)
-        ]
+        """Accumulators advanced by h: first the clocks, then the others along (T7), their map averaged over both ends."""
+        f = self.context.rule.f
+        ahead = vectors_like(f.advance_clocks(self.before, h), self.before)
+        rates = [f.accumulator_rate(ahead, *self._means(ahead, y, g)) for y, g in zip(ends, gradients, strict=True)]
+        g = (gradients[0] + gradients[1]) / 2
         mean = [h * (tensor_like(p, g) + tensor_like(m, g)) / 2 for p, m in zip(*rates, strict=True)]
-        change = f.implicit(self.before, *self._means(clock, y, g), mean, h)
-        return tuple(b + c for b, c in zip(self.before, vectors_like(change, self.before), strict=True))
+        change = f.implicit(ahead, *self._means(ahead, self.centre, g), mean, h)
+        return tuple(b + c for b, c in zip(ahead, vectors_like(change, ahead), strict=True))
 
     def _means(self, a: States, y: Tensor, g: Tensor) -> tuple[States, States, Tensor]:
         old = tuple(y[1:])

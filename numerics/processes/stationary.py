@@ -152,21 +152,21 @@ class StationaryFlow(AveragedFlow):
         through: float,
         propagator: Propagator,
         h: float,
-    ) -> tuple[Oscillation, float]:
+    ) -> tuple[Oscillation, Row]:
         k = U.shape[1]
         y = threshold * (P * U.T).T
         if not self.scalar:
-            return Oscillation(U, T, torch.diag(self._variances), y), 0.0
+            return Oscillation(U, T, torch.diag(self._variances), y), {"sdcp_status": 0.0}
         # tr X = p tr Σ and λ*² tr Σ = Φ′(p).
         f = self.context.rule.f
         trace = float(P) * float(tensor_like(f.slope((P.reshape(1),), local.grad), P)) / threshold**2
         if not k or trace <= 0:
-            return Oscillation.none(self.w), 0.0
+            return Oscillation.none(self.w), {"sdcp_status": 0.0}
         force, flat = f.velocity_X(a, T), T.reshape(k * k, -1)
         A = torch.diag(modes.values[0] - modes.values[:k]) - (flat @ smooth).reshape(k, k)
         B = -(flat @ propagator.displace(through * force, force).reshape(k * k, -1).T).reshape(k, k, k, k)
         X = solve_with_trace(to_numpy((A + A.T) / 2), to_numpy(B), trace)
-        return Oscillation(U, T, to_tensor(X, U), y), 0.0
+        return Oscillation(U, T, to_tensor(X, U), y), {"sdcp_status": 0.0}
 
     def _row(
         self, local: LocalDerivatives, a: States, P: Tensor, modes: Modes, threshold: float, now: Oscillation

@@ -27,11 +27,11 @@ from tests.check.killing import Fate, baseline, fate_in_rule, fate_in_theory
 from tests.check.mutation import Mutant, module_mutants, rule_mutants
 from tests.theory import rules
 from tests.theory.own_rule import own_rule
-from theory import load_rule
+from theory import derivable_rules, load_rule
 from theory.rule import UpdateRule
 
-MODULES = ("normal_form", "stability", "averaging", "flow", "complementarity", "codegen")
-RULES = ("gd", "nesterov", "rmsprop", "scalar_rmsprop", "adam")
+STEPS = ("unit_gain", "normal_form", "stability", "averaging", "flow", "complementarity", "projection", "ripple")
+MODULES = (*STEPS, "modified_flow", "fixed_point", "clock", "codegen")
 OUTCOMES = ("caught", "killed", "equivalent", "restated", "SURVIVED")
 
 
@@ -63,8 +63,7 @@ def _work(only: list[str] | None, sample: int, seed: int) -> Work:
     for name in MODULES:
         module = importlib.import_module(f"theory.{name}")
         everything += [(name, module, m) for m in module_mutants(module) if not only or name in only]
-    for name in RULES:
-        rule = load_rule(name)
+    for name, rule in derivable_rules().items():
         everything += [(name, rule, m) for m in rule_mutants(rule) if not only or name in only]
     if sample and sample < len(everything):
         everything = random.Random(seed).sample(everything, sample)

@@ -15,6 +15,18 @@ from theory.symbols import z
 # Hyperparameters at which derivations are asked whether a flip comes first.
 GRID = 40
 NUMBERS = (0.0, 0.1, 0.4, 0.5, 0.7, 0.9)
+FIXED_POINT = (
+    "status",
+    "threshold",
+    "p",
+    "stationary",
+    "inverse",
+    "objective",
+    "objective_prime",
+    "convexity",
+    "lower",
+)
+FIXED_POINT += ("domain", "convex", "solution")
 FORM = "form"
 """Results that may be written in several ways: a polynomial, conditions and code up to what does not matter, and the extent of a proof."""
 
@@ -59,6 +71,9 @@ def results(d: Derivation) -> dict[str, Any]:
         "one mode": closure.one_mode,
         "variance": closure.variance,
     }
+    found |= {"ripple threshold": d.ripple.threshold, "ripple drift": d.ripple.drift}
+    found |= {"penalty": d.modified_flow.penalty, "constant": d.projection.constant, "descent": d.projection.descent}
+    found |= {f"fixed point {n}": getattr(d.fixed_point, n) for n in FIXED_POINT}
     tables = {
         "filter": form.filters,
         "accumulator": form.accumulators,

@@ -25,6 +25,12 @@ def test_table(capsys):
     assert "(T2)" in table and "(T11)" in table and " NO " not in table
 
 
+def test_options_and_a_schedule_are_checked_too(capsys):
+    assert cli_main(["check", "heavy_ball", "--effort", "0.1"]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if "Claims derived for" in line]
+    assert ["ema on" in t for t in titles] == [False, True, False] and "lr = " in titles[2]
+
+
 def test_refused_rule_exits_with_2(capsys, tmp_path):
     path = tmp_path / "wrong.py"
     path.write_text(WRONG)

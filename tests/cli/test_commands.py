@@ -5,6 +5,7 @@ import time
 import pytest
 
 from derivations.cli.main import COMMANDS
+from tests.numerics.problems import small_problem
 from theory import available_rules, derivable_rules, derive
 
 MINE = '''
@@ -121,7 +122,7 @@ def test_flags_override_the_toml_file(cli, tmp_path, monkeypatch):
         raise Stop
 
     monkeypatch.setattr(numerics, "simulate", simulate)
-    monkeypatch.setattr(run_command, "build", lambda *parts, **options: None)
+    monkeypatch.setattr(run_command, "build", lambda *parts, **options: small_problem())
     config = tmp_path / "run.toml"
     config.write_text(
         'rule = "rmsprop"\nlr = 0.1\neps = 0\nsteps = 7\nbias_correction = true\nprocesses = ["discrete"]\n'

@@ -53,6 +53,11 @@ def test_names_that_python_does_not_accept_are_refused(cli, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_name_of_an_installed_rule_is_refused(cli, tmp_path):
+    refused(cli("new", "adam", "--dir", tmp_path), "'adam'", "installed rule")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_folder_is_refused(cli, tmp_path):
     refused(cli("new", "mine", "--dir", tmp_path / "none"), "--dir")
 

@@ -235,15 +235,14 @@ def test_binary_losses_have_one_output(loss):
     torch.testing.assert_close(problem.value(problem.w0), expected[loss].detach())
 
 
-def test_a_users_network(mine, dtype):
-    problem = problems.build(
-        f"{mine}:Net", 5, model_options={"width": 3, "scale": 2.0}, data_options={"n": 10}, dtype=dtype
-    )
-    assert problem.n == 64 * 3 + 3 + 3 * 10 + 10 and problem.dtype == dtype
-    again, other = (
-        problems.build(f"{mine}:Net", s, model_options={"width": 3}, data_options={"n": 10}) for s in (5, 6)
-    )
-    assert torch.equal(again.w0.to(dtype), problem.w0) and not torch.equal(again.w0, other.w0)
+def test_a_users_network(mine):
+    def made(seed, **options):
+        return problems.build(f"{mine}:Net", seed, model_options={"width": 3} | options, data_options={"n": 10})
+
+    problem = made(5, scale=2.0)
+    assert problem.n == 64 * 3 + 3 + 3 * 10 + 10 and problem.dtype == torch.float64
+    assert torch.equal(made(5).w0, problem.w0) and not torch.equal(made(6).w0, problem.w0)
+    torch.testing.assert_close(problem.outputs(problem.w0), 2 * made(5).outputs(problem.w0))
     assert problems.build(f"{mine}:fitted", data_options={"n": 10}).n == 650
     assert str(mine.parent) not in sys.path
 

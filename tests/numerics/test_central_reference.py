@@ -36,7 +36,10 @@ def at_the_edge(rule, hyper):
 
 def averaged_rate(lowered, a, g, y, slope_step=1e-6):
     """(T7) by brute force: f averaged over g ± y, ∂f/∂a by central differences, one accumulator at a time."""
-    f = lambda a, g: lowered.f.accumulator_map(a, (), (), g)  # ruff: ignore[lambda-assignment]
+
+    def f(a, g):
+        return lowered.f.accumulator_map(lowered.f.advance_clocks(a, 1.0), (), (), g)
+
     mean = [(p + m) / 2 for p, m in zip(f(a, g + y), f(a, g - y), strict=True)]
     rates = []
     for i, value in enumerate(a):

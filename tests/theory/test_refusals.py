@@ -107,7 +107,51 @@ def reads_a_reduction(s):
     s.w = s.w - s.lr * s.g / sqrt(s.nu)
 
 
+def undeclared_symbol(s):
+    s.w = s.w - s.lr * sp.Symbol("k") * s.g
+
+
+def other_coordinate(s):
+    ema(s, s.g[1] ** 2)
+    s.w = s.w - s.lr * s.g / sqrt(s.nu)
+
+
+def part_of_a_state(s):
+    s.nu[0] = s.g**2
+
+
+def tensor_method(s):
+    s.nu.mul_(s.beta2)
+
+
+def unknown_name(s):
+    s.w = s.w - s.lr * s.g * no_such_name
+
+
+def division_by_zero(s):
+    s.w = s.w - s.lr * s.g / (s.lr - s.lr)
+
+
+def nonlinear_filter(s):
+    s.m = s.beta * s.m + s.g + s.m**2
+    s.w = s.w - s.lr * s.m
+
+
+def extrapolated(s):
+    s.m = s.beta * s.m + (1 - s.beta) * s.g
+    s.w = s.w - s.lr * (s.c * s.m + (1 - s.c) * s.g)
+
+
+FILTER = LR | {"beta": hyper("[0, 1)"), "m": per_parameter()}
 CASES = [
+    (undeclared_symbol, LR, ("symbol k", "not declared", "line")),
+    (other_coordinate, EMA, ("picks single entries", "total, norm2", "line")),
+    (part_of_a_state, EMA, ("picks single entries", "line")),
+    (tensor_method, EMA, ("cannot be evaluated on symbols", "mul_", "line")),
+    (unknown_name, LR, ("no_such_name", "line")),
+    (division_by_zero, LR, ("no number", "division by zero", "line")),
+    (nonlinear_filter, FILTER, ("m**2", "neither a filter nor an accumulator", "line")),
+    (extrapolated, FILTER | {"c": hyper("[0, 3]")}, ("changes sign", "positive at beta", "c = ", "line")),
     (sign, LR, ("not differentiable", "sign(g)", "line")),
     (maximum, EMA, ("not differentiable", "Max", "nu")),
     (undeclared, LR, ("s.scale", "not declared", "lr")),
@@ -119,7 +163,7 @@ CASES = [
     (assigns_hyper, LR, ("s.lr", "a hyperparameter")),
     (assigns_gradient, LR, ("s.g", "the gradient")),
     (assigns_text, LR, ("str", "s.w", "expression")),
-    (no_memory, EMA, ("without memory", "decay")),
+    (no_memory, EMA, ("without memory", "decay", "line")),
     (normalised, LR, ("not in normal form", "gradient")),
     (old_accumulator, EMA, ("old value of nu", "assign s.nu first")),
     (state_reads_w, EMA, ("nu depend on w",)),
@@ -195,12 +239,22 @@ def test_unknown_rule_suggests_the_nearest():
         load_rule("rmspropp")
 
 
+ONE = """from theory import hyper, update_rule
+@update_rule(lr=hyper("(0, oo)"))
+def one(s):
+    s.w = s.w - s.lr * s.g
+"""
+TWO = ONE + "\n" + "\n".join(ONE.splitlines()[1:]).replace("one", "two")
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
         ("def f(:", "syntax error in line 1"),
         ("x = 1", "exactly one rule"),
         ("import no_such_module_here", "cannot be imported"),
+        (TWO, r"exactly one rule .* found 2 \(one, two\)"),
+        (ONE.replace("one", "adam"), "'adam', line 2, which is the name of an installed rule"),
     ],
 )
 def test_bad_rule_file(tmp_path, source, words):
@@ -213,3 +267,13 @@ def test_bad_rule_file(tmp_path, source, words):
 def test_missing_rule_file(tmp_path):
     with pytest.raises(RuleRefused, match="no rule file"):
         load_rule(tmp_path / "absent.py")
+
+
+def test_an_installed_rule_is_found_by_its_own_path():
+    from derivations.rules import adam
+
+    assert load_rule(adam.__file__).name == "adam"
+
+
+def test_no_interval_holds_nan():
+    assert math.nan not in hyper("(0, oo)").domain

@@ -9,7 +9,8 @@ import torch
 from numerics.lowered import lower
 from theory import RuleRefused, available_rules, derivable_rules, derive
 from theory.calculus import is_zero
-from theory.symbols import g
+from theory.clock import moments
+from theory.symbols import g, z
 
 REFUSED = {name: rule for name, rule in available_rules().items() if rule.refused is not None}
 N, STEPS = 23, 200
@@ -37,6 +38,7 @@ THRESHOLDS = [
     ("adam", {"beta1": "9/10"}, 38),
     ("scalar_adam", {"beta1": "9/10"}, 38),
     ("adabelief", {"beta1": "9/10"}, 38),
+    ("nadam", {"beta1": "9/10"}, sp.Rational(95, 7)),
     ("adamw", {"beta1": "9/10", "lr": "1/10", "weight_decay": "1/10"}, sp.Rational(199, 100) * 19),
     ("rmsprop_momentum", {"momentum": "9/10"}, 38),
 ]
@@ -54,6 +56,29 @@ def test_threshold_of_adam_grows_with_its_bias_correction(t, expected):
     d = derive("adam")
     value = d.threshold.subs({d.rule_symbol("beta1"): sp.Rational(9, 10), d.rule_symbol("t"): t})
     assert float(value) == pytest.approx(expected, abs=0.06)  # THEORY gives one decimal
+
+
+# μ_t at β₁ = 0.9 and decay 0.004 (THEORY section 1).
+@pytest.mark.parametrize(("t", "expected"), [(10, 3.5), (5000, 6.0), (20000, 12.2)])
+def test_threshold_of_nadam_grows_with_its_momentum_schedule(t, expected):
+    d = derive("nadam")
+    values = {d.rule_symbol(n): h.default for n, h in d.rule.hyper.items() if h.default is not None}
+    (clocks,) = moments(d.normal_form, values, (t,))
+    assert float(d.threshold.subs(values).subs(clocks)) == pytest.approx(expected, abs=0.05)  # THEORY gives one decimal
+
+
+def test_nadam_is_quasi_hyperbolic_with_the_weight_of_the_step():
+    """Where μ₁⋯μ_t has died out: gain 1 − μ_t + μ_{t+1}, and F that of QHM with weight μ_{t+1}/(1 − μ_t + μ_{t+1})."""
+    d = derive("nadam")
+    assert [str(c) for c in d.normal_form.clocks] == ["mu_product", "t"]
+    beta1, t, decay = (d.rule_symbol(n) for n in ("beta1", "t", "momentum_decay"))
+    mu, ahead = (beta1 * (1 - sp.Rational(24, 25) ** (s * decay) / 2) for s in (t, t + 1))
+    late = {d.rule_symbol("mu_product"): 0}
+    qhm = (1 - mu + ahead * (1 - beta1) * z / (z - beta1)) / (1 - mu + ahead)
+    assert is_zero(d.filter.subs(late) - qhm)
+    gain = (d.rule_symbol("lr") * d.preconditioner).subs({d.rule_symbol("nu"): 0, d.rule_symbol("eps"): 1})
+    assert is_zero(1 / gain.subs(late) - (1 - mu + ahead))
+    assert d.stability.proved
 
 
 LAGS = [
@@ -114,8 +139,17 @@ TORCH = {
 }
 
 
+@pytest.fixture
+def double():
+    """As the default: NAdam keeps its product of weights in the default dtype, whatever the parameters have."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("case", [c for c in TORCH if c.split(",")[0] in available_rules()])
-def test_discrete_rule_is_torch_optim(case):
+def test_discrete_rule_is_torch_optim(case, double):
     """The same gradients, step by step, from the same weights."""
     optimizer_class, theirs, ours, _ = TORCH[case]
     g, name = gradients(), case.split(",")[0]

@@ -31,11 +31,12 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
         )
         for n in subject.filters
     }
-    point = subject.point(sample["hyper"], {n: states[n] for n in subject.accumulators}, g=g)
+    before = {n: states[n] for n in subject.accumulators}
+    start, point = (subject.point(sample["hyper"], a, g=g) for a in (before, subject.ahead(sample["hyper"], before)))
     for m, output in form.outputs.items():
         point |= {m: unit[str(m)][0], output: unit[str(m)][1]}
     errors = [
-        agree(f"the next value of {a}", subject.layout.evaluate(f, point), after[str(a)])
+        agree(f"the next value of {a}", subject.layout.evaluate(f, start if a in form.clocks else point), after[str(a)])
         for a, f in form.accumulators.items()
     ]
     return Evidence(max(errors))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from derivations.check import draw
 from derivations.check.claim import Claim, Evidence, Sample, refute
-from derivations.check.numbers import Array
+from derivations.check.numbers import Array, root
 from derivations.check.quadratics import hessian
 from derivations.check.rates import accumulator_rates
 from derivations.check.subject import Subject
@@ -62,10 +62,18 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
 
 
 def _change(subject: Subject, before: Any, after: Any) -> float:
-    """Largest relative change of an accumulator that is no counter."""
+    """Largest relative change of an accumulator that sees the gradient."""
     pairs = zip(subject.accumulators, before, after, strict=True)
-    changes = [np.abs(np.asarray(b) / np.asarray(a) - 1).max() for n, a, b in pairs if n not in subject.counters]
+    changes = [_relative(np.asarray(a), np.asarray(b)) for n, a, b in pairs if n in subject.driven]
     return float(max(changes, default=0.0))
+
+
+def _relative(a: Array, b: Array) -> float:
+    """Largest relative change of an entry, or of ⟨x, ax⟩ for a matrix."""
+    if a.ndim == 2:
+        half = root(a)
+        return float(np.abs(np.linalg.solve(half, np.linalg.solve(half, b - a).T)).max())
+    return float(np.abs(b / a - 1).max())
 
 
 def _flow(subject: Subject, sample: Sample, g: Array, H: Array, C: Array) -> Any:
@@ -93,15 +101,15 @@ def _scaled(subject: Subject, sample: Sample) -> tuple[Array, Array, Array, floa
         P, threshold = subject.preconditioner(point), subject.threshold(point)
         # Along the slow modes only: along the critical one a gradient has died out before the flow is compared.
         slow = sample["basis"][:, CRITICAL:]
-        g = RISE * np.sqrt(P) * (slow @ (slow.T @ sample["g"]))
+        g = RISE * root(P) @ (slow @ (slow.T @ sample["g"]))
         after = optimizer.step(0 * g, g, before | rest)[1]
         a = {n: after[n] for n in before}
     point = subject.point(sample["hyper"], a)
     P, threshold = subject.preconditioner(point), subject.threshold(point)
     fractions = [0.9999] * CRITICAL + [0.5 * f for f in sample["fractions"][CRITICAL:]]
     H = hessian(P, sample["basis"], [f * threshold for f in fractions])
-    root = np.sqrt(P)
-    C = threshold * sample["cubic"] * np.einsum("a,b,c->abc", root, root, root)
+    half = root(P)
+    C = threshold * np.einsum("abc,ai,bj,ck->ijk", sample["cubic"], half, half, half)
     return g, H, C, threshold
 
 

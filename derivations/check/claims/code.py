@@ -19,7 +19,7 @@ def inputs(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({
         "hyper": draw.hyperparameters(subject),
         "states": draw.states(subject, first=2),
-        "shifts": st.fixed_dictionaries({a: draw.vectors(n) for a in subject.accumulators}),
+        "shifts": draw.shifts(subject),
         **{name: draw.vectors(n) for name in ("w", "g", "y", "y2", "q", "T")},
     })
 

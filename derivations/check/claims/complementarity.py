@@ -49,7 +49,7 @@ def _pair(at: Edge, expr: sp.Expr, i: int, j: int, **more: Array) -> float:
 def _per_X(at: Edge) -> Array:
     """ℬ'_ijkl: the rate of margin (i, j) that a unit of X on (k, l) causes."""
     subject, form = at.subject, at.subject.d.normal_form
-    dots: dict[Quantity, sp.Expr] = {a: quantity(f"{a}_dot", Shape.PARAMETER) for a in form.accumulators}
+    dots: dict[Quantity, sp.Expr] = {a: quantity(f"{a}_dot", max(a.shape, Shape.PARAMETER)) for a in form.accumulators}
     expr = margin_rate(form, subject.d.stability, wdot, dots)
     B = np.zeros((at.k,) * 4)
     for k, m in np.ndindex(at.k, at.k):

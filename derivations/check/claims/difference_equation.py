@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from derivations.check import draw
 from derivations.check.claim import Claim, Evidence, Sample, agree
-from derivations.check.numbers import Array
+from derivations.check.numbers import Array, divided
 from derivations.check.subject import Subject
 from theory.symbols import z
 
@@ -61,7 +61,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
         w_next, after = optimizer.step(w, g, now | raw, held)
         point = subject.point(sample["hyper"], after)
         P, gamma = subject.preconditioner(point), subject.layout.evaluate(subject.d.normal_form.gamma, point)
-        step = -y / P - gamma * w
+        step = -divided(y, P) - gamma * w
         worst = max(worst, agree("w⁺ − w", step, w_next - w, scale=1e-6 * float(np.abs(w).max())))
         states = after | {n: after[n] * frozen.scale(n, after) for n in subject.filters}
         w = w_next

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from derivations.check import draw
 from derivations.check.claim import Claim, Evidence, Sample, agree
+from derivations.check.numbers import divided
 from derivations.check.subject import Subject
 from theory.symbols import g as g_symbol
 
@@ -38,7 +39,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
             worst = max(worst, agree(f"the next value of {m}", layout.evaluate(expr, point), new[str(m)]))
         point |= {form.outputs[m]: new[str(m)] for m in form.filters} | {g_symbol: g}
         P, gamma = subject.preconditioner(point), layout.evaluate(form.gamma, point)
-        step = -layout.evaluate(form.drive, point) / P - gamma * w
+        step = -divided(layout.evaluate(form.drive, point), P) - gamma * w
         worst = max(worst, agree("w⁺ − w", step, w_next - w, scale=1e-6 * float(np.abs(w).max())))
         states, w = after, w_next
     return Evidence(worst)

@@ -7,7 +7,7 @@ import sympy as sp
 
 from derivations.check.claim import Claim, Evidence, Sample, agree
 from derivations.check.oscillations import average_update, oscillations
-from derivations.check.rates import accumulator_rates, jacobian
+from derivations.check.rates import accumulator_rates, implicit
 from derivations.check.subject import Subject
 
 
@@ -15,23 +15,24 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     before, g, C = subject.accumulated(sample), sample["g"], sample["root_of_X"]
     flips = [C[0, k] * sample["y"][0] + C[1, k] * sample["y"][1] for k in range(2)]
     after = average_update(subject, sample["hyper"], before, g, flips)
-    point = subject.point(sample["hyper"], before, g=g)
+    ahead = subject.ahead(sample["hyper"], before)
+    point = subject.point(sample["hyper"], ahead, g=g)
     rates = accumulator_rates(subject, point, C @ C.T, sample["y"])
-    rate = np.array([rates[n] for n in subject.accumulators]).T
-    change = np.linalg.solve(np.eye(rate.shape[1]) - jacobian(subject, point), rate[..., None])[..., 0]
+    change = implicit(subject, point, rates)
     errors = []
-    for k, n in enumerate(subject.accumulators):
+    for n in subject.accumulators:
         scale = float(np.abs(before[n]).max())
-        errors.append(agree(f"{n} after one step of length 1", before[n] + change[:, k], after[n], scale=scale))
+        moved = ahead[n] if n in subject.clocks else before[n] + change[n]
+        errors.append(agree(f"{n} after one step of length 1", moved, after[n], scale=scale))
     return Evidence(max(errors))
 
 
 def missing(subject: Subject) -> str | None:
-    """The statement is exact only for maps that are affine in the accumulators that see a gradient."""
-    if not subject.accumulators:
-        return "no accumulators"
-    moving = [a for a in subject.d.normal_form.accumulators if str(a) not in subject.counters]
-    maps = subject.d.averages.mean.values()
+    """The statement is exact only for maps that are affine in the accumulators that see the gradient."""
+    if not subject.driven:
+        return "no accumulators that see the gradient"
+    moving = [subject.d.update.old(n) for n in subject.driven]
+    maps = [subject.d.averages.mean[a] for a in moving]
     curved = any(
         sp.diff(sp.diff(f, a), b) != 0 for f in maps for a in moving for b in moving if not f.atoms(sp.Function)
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from derivations.check import draw
 from derivations.check.claim import Claim, Evidence, Sample, agree
-from derivations.check.numbers import Array
+from derivations.check.numbers import Array, times
 from derivations.check.subject import Subject
 
 LONG = 500  # 0.95^500 is round-off
@@ -38,7 +38,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
         outputs = []
         for gradient in gradients:
             step, filters = frozen.step(zero, filters, gradient)
-            outputs.append(-P * step)
+            outputs.append(-times(P, step))
         return outputs
 
     first = drives(frozen.rest(), [g])[0]

@@ -16,7 +16,7 @@ from theory.printer import to_latex
 def inputs(subject: Subject) -> st.SearchStrategy[dict[str, Any]]:
     d = subject.d
     shown = [("preconditioner", "P", d.preconditioner), ("filter", "F(z)", d.filter)]
-    shown += [("threshold", r"\lambda^*", d.threshold)]
+    shown += [("threshold", r"\lambda^*", d.stability.printed[1])]
     shown += [("rate", rf"{v}_dot" if str(v) != "w" else r"\dot w", e) for v, e in subject.central_flow.items()]
     return st.fixed_dictionaries({"equation": st.sampled_from(shown)})
 

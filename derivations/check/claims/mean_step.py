@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from derivations.check import draw
 from derivations.check.claim import Claim, Evidence, Sample, agree_to_order
 from derivations.check.losses import ridges
-from derivations.check.numbers import Array
+from derivations.check.numbers import Array, times
 from derivations.check.subject import Subject
 
 SIZES = (0.08, 0.04, 0.02)
@@ -37,10 +37,10 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     for s in SIZES:
         values = subject.point(sample["hyper"], a, w=w, g=g, q=s**2 * q, T=s**2 * q)
         whole, stable, per_X = (subject.layout.evaluate(e, values) for e in (flow.w_average, flow.w_stable, flow.w_X))
-        derived += [np.concatenate([P * whole, P * (stable + per_X)])]
-        step = P * _average_step(subject, sample, a, s * delta)
+        derived += [np.concatenate([times(P, whole), times(P, stable + per_X)])]
+        step = times(P, _average_step(subject, sample, a, s * delta))
         measured += [np.concatenate([step, step])]
-    size = max(1.0, *(float(np.abs(m).max()) for m in measured), float((P * np.abs(w)).max()))
+    size = max(1.0, *(float(np.abs(m).max()) for m in measured), float(np.abs(times(P, w)).max()))
     return agree_to_order("P·E[w⁺ − w]", derived, measured, 4, 1e-10 * size)
 
 

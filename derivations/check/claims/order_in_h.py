@@ -10,7 +10,7 @@ from derivations.check.claim import Claim, Evidence, Sample, agree_to_order
 from derivations.check.draw import require
 from derivations.check.numbers import Array
 from derivations.check.oscillations import oscillations
-from derivations.check.rates import Rates, accumulator_rates, jacobian, moved
+from derivations.check.rates import Rates, accumulator_rates, implicit, jacobian, moved
 from derivations.check.subject import Subject
 
 STEPS = (16, 32, 64)
@@ -25,11 +25,9 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     def rates(a: Rates) -> Rates:
         return accumulator_rates(subject, subject.point(sample["hyper"], a, g=sample["g"]), X, sample["y"])
 
-    def implicit(a: Rates, h: float) -> Rates:
-        J = jacobian(subject, subject.point(sample["hyper"], a, g=sample["g"]))
-        rate = np.array(list(rates(a).values())).T
-        change = np.linalg.solve(np.eye(rate.shape[1]) - h * J, h * rate[..., None])[..., 0]
-        return {n: v + change[:, k] for k, (n, v) in enumerate(a.items())}
+    def stepped(a: Rates, h: float) -> Rates:
+        point = subject.point(sample["hyper"], a, g=sample["g"])
+        return moved(a, implicit(subject, point, rates(a), h), h)
 
     names = subject.accumulators
     start = {n: before[n] for n in names}
@@ -40,7 +38,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     for steps in STEPS:
         a = start
         for _ in range(steps):
-            a = implicit(a, TIME / steps)
+            a = stepped(a, TIME / steps)
         derived.append(_flat(a))
     return agree_to_order(
         "accumulators after implicit steps", derived, [exact] * len(STEPS), 1, 1e-9 * float(np.abs(exact).max())
@@ -59,7 +57,7 @@ def _runge_kutta(rates: Callable[[Rates], Rates], start: Rates) -> Rates:
 
 
 def _flat(a: Rates) -> Array:
-    return np.concatenate(list(a.values()))
+    return np.concatenate([np.ravel(v) for v in a.values()])
 
 
 CLAIM = Claim(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from derivations.check import draw
 from derivations.check.claim import Claim, Evidence, Sample, agree, refute
+from derivations.check.numbers import as_matrix
 from derivations.check.subject import Subject
 from theory.symbols import z
 
@@ -28,7 +29,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
         draw.require(np.isfinite(w).all())
         point = subject.point(sample["hyper"], states)
         P = subject.layout.evaluate(subject.d.preconditioner, point)
-        if not (P > 0).all():
+        if not (np.linalg.eigvalsh(as_matrix(P)) > 0).all():
             refute("the preconditioner must be positive", P, "P > 0")
         gain = subject.layout.number(subject.d.filter.subs(z, 1), point)
         worst = max(worst, agree("F(1)", gain, 1.0))
