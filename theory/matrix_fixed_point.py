@@ -55,9 +55,11 @@ class MatrixRest:
         """
         P, G, Sigma = (sp.Symbol(n, commutative=False) for n in ("P", "G", "Sigma"))
         ratio = sp.factor(self.alpha / self.B)
-        gradient = sp.expand(derivative).subs(eigenvalue, P) - ratio * P**-1 * G * P**-1 - threshold**2 * Sigma
-        rest = sp.expand(inverse / self.B).subs(eigenvalue, P) - ratio * G - threshold**2 * P * Sigma * P
-        verified = sp.expand(sp.expand(P * gradient * P) - rest) == 0
+        gradient = -ratio * P**-1 * G * P**-1 - threshold**2 * Sigma
+        rest = -ratio * G - threshold**2 * P * Sigma * P
+        # Functions of P alone commute with it: Pφ′(P)P is p²φ′(p) of its eigenvalues.
+        own = is_zero(sp.factor(eigenvalue**2 * derivative - inverse / self.B))
+        verified = own and sp.expand(sp.expand(P * gradient * P) - rest) == 0
         assert verified, "the KKT system is not the accumulator's equation at rest"
         return {"the KKT system with Z = λ*Σ is the accumulator's equation at rest": verified}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from theory.rule import UpdateRule
 
-FALLING = "exp(-t/100)"
-"""A schedule that is slow, and that a flow sees in every step."""
+FALLING = "1/(1 + t/100)"
+"""A schedule that moves in every step, and has not died out where the bias corrections have."""
 SHARE = 0.3
 """Of the examples that a variant is tried on."""
 

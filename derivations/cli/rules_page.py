@@ -53,7 +53,7 @@ def rules_html(rules: Mapping[str, UpdateRule]) -> str:
 
 
 def _facts(d: Derivation) -> tuple[Cell, ...]:
-    P = Maths(f"{left_side(d, 'P')} = {to_latex(d.preconditioner)}")
+    P = Maths(f"{left_side(d, 'P')} = {to_latex(positive_denominator(d.preconditioner))}")
     accumulators = [a for a in d.normal_form.accumulators if a not in d.normal_form.clocks]
     return (
         P if width(P.latex) <= WIDEST else "see its derivation",

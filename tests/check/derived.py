@@ -113,10 +113,12 @@ def functions_of(source: str) -> dict[str, str]:
 
 def _conditions(d: Derivation) -> tuple[bool, ...]:
     """Where all conditions are positive: they are determined up to positive factors, and only all together."""
-    symbols = sorted(set().union(*(c.free_symbols for c in d.stability.conditions)), key=str)
+    clocks = {d.update.old(n) for n, s in d.update.states.items() if s.counter}
+    conditions = [c.xreplace(d.stability.clock) for c in d.stability.conditions]
+    symbols = sorted(set().union(clocks, *(c.free_symbols for c in conditions)), key=str)
     rng = random.Random(0)
-    points = [{s: sp.Rational(rng.randint(1, 99), 100) for s in symbols} for _ in range(GRID)]
-    return tuple(all(c.subs(point) > 0 for c in d.stability.conditions) for point in points)
+    points = [{s: sp.Rational(rng.randint(1, 99), 1 if s in clocks else 100) for s in symbols} for _ in range(GRID)]
+    return tuple(all(c.subs(point).evalf() > 0 for c in conditions) for point in points)
 
 
 def _certified(d: Derivation) -> tuple[bool, ...]:

@@ -293,3 +293,9 @@ def test_unusual_preconditioners_are_derived_and_declined_here_only(rule):
     assert d.emitted.source and d.to_latex()
     assert all(d.projection.checks.values())
     assert d.fixed_point.status == "uncovered" and d.fixed_point.reason
+
+
+@pytest.mark.parametrize("schedule", ["1/(1 + t/100)", "1/sqrt(t)", "exp(-t/100)"])
+def test_matrix_program_of_a_scheduled_rule(schedule):
+    found = derive("full_matrix_rmsprop", lr=schedule).fixed_point
+    assert found.status == "matrix" and all(found.checks.values())

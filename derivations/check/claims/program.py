@@ -34,7 +34,7 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     P = subject.preconditioner(values)
     draw.require(float(P.max()) < 1e6)
     values |= {fixed.p: P, CODE["P"]: P}
-    (moving,) = subject.driven
+    (moving,) = [n for n in subject.driven if subject.d.preconditioner.has(subject.d.update.old(n))]
     errors = [agree("ψ⁻¹(P)", subject.layout.evaluate(fixed.inverse, values), a[moving], 1e-8, float(a[moving].max()))]
     least = subject.point(sample["hyper"], a | {moving: np.full(subject.layout.n, TINY)})
     smallest = subject.layout.evaluate(subject.d.preconditioner, least)
