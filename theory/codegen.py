@@ -53,7 +53,7 @@ def emit(d: Derivation) -> EmittedRule:
     Filter states before and after a step are ``filters`` and ``filters_next``: ``unit_filters`` takes them from the optimizer's states, ``filter_map``
     advances them, ``settled`` is their value at a constant gradient, ``drive`` is F g; ``feedthrough`` is F(∞), ``lag`` is
     ½ − F′(1), and ``pole_start`` the state at which the one-pole filter of that lag starts. ``ripple_threshold`` and ``ripple_drift``
-    are the relative sizes of what the averages drop; ``modulation_rate`` and ``modulation_delay`` are κ and τ of its modulations.
+    are the relative sizes of what the averages drop; ``modulation_rate`` and ``modulation_delay`` are Γ and τ of its modulations.
 
     Args:
         d: the derivation.

@@ -286,9 +286,9 @@ def _modulations(d: Derivation) -> Step:
         "Let sharpening alone raise a critical eigenvalue by a share α of λ* per step. Amplitude and excess then turn about the flow at "
         "frequency ω per step, and grow by the factor exp(π ϱ) in each turn: slow filters need slow sharpening. A run measures ϱ.",
         (
-            ("growth of the amplitude", r"\kappa", d.modulation.rate),
-            ("delay of that growth", r"\tau", d.modulation.delay),
-            ("frequency", r"\omega", r"\sqrt{2\alpha\kappa}"),
+            ("growth of the amplitude", r"\Gamma", d.modulation.printed[0]),
+            ("delay of that growth", r"\tau", d.modulation.printed[1]),
+            ("frequency", r"\omega", r"\sqrt{2\alpha\Gamma}"),
             ("number", r"\varrho", r"\left(\tfrac12-F'(1)+\tau\right)\omega"),
         ),
         ("modulations of the oscillation stay small: ϱ is far below 1",),

@@ -4,9 +4,9 @@ About the central flow a mode's amplitude (1 + a)√X and its relative excess x 
 a = G_a x, G_a(s) = −λ*F(−e^s)/χ(−e^s; λ*). Excess: where sharpening would raise λ by α per step, the oscillation takes 2αa back
 through the filter, x = −2αG_x a, G_x(s) = F(e^s)/(e^s − 1). So modulations go as e^{st} with
 
-    1 + 2α G_a(s) G_x(s) = 0,   G_a = (κ/s)(1 − τs + …),  G_x = (1/s)(1 − lag·s + …):
+    1 + 2α G_a(s) G_x(s) = 0,   G_a = (Γ/s)(1 − τs + …),  G_x = (1/s)(1 − lag·s + …):
 
-they turn at ω = √(2ακ) per step and *grow*, by e^{πϱ} in each turn, ϱ = (lag + τ)ω. The averages see them as small only if ϱ ≪ 1.
+they turn at ω = √(2αΓ) per step and *grow*, by e^{πϱ} in each turn, ϱ = (lag + τ)ω. The averages see them as small only if ϱ ≪ 1.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ from theory.symbols import z
 
 @dataclass(frozen=True)
 class Modulation:
-    """``rate`` κ: growth of a critical amplitude per step and unit of x. ``delay`` τ, in steps: of that response."""
+    """``rate`` Γ: growth of a critical amplitude per step and unit of x. ``delay`` τ, in steps: of that response.
+
+    ``printed`` are both in the names of ``NormalForm.held``.
+    """
 
     rate: sp.Expr
     delay: sp.Expr
+    printed: tuple[sp.Expr, sp.Expr]
 
 
 def modulation(form: NormalForm) -> Modulation:
-    """Derive κ and τ from the root of χ near −1.
+    """Derive Γ and τ from the root of χ near −1.
 
     Args:
         form: the rule in normal form, with a flip.
@@ -43,4 +47,5 @@ def modulation(form: NormalForm) -> Modulation:
     pull = 1 + threshold * slope
     rate = (2 - form.gamma) / pull
     delay = sp.Rational(1, 2) + slope / at - threshold * bend / (2 * pull)
-    return Modulation(*(rationally(sp.factor, e).xreplace(form.held) for e in (rate, delay)))
+    printed = (rationally(sp.factor, rate), rationally(sp.factor, delay))
+    return Modulation(printed[0].xreplace(form.held), printed[1].xreplace(form.held), printed)

@@ -11,6 +11,7 @@ from derivations.cli.plain_text import plain
 from derivations.cli.refusal import CommandRefused
 from derivations.cli.rules_page import rules_html
 from theory import RuleRefused, UpdateRule, available_rules
+from theory.clock import after_long
 from theory.normal_form import to_normal_form
 from theory.stability import stability
 
@@ -35,13 +36,15 @@ def execute(arguments: argparse.Namespace) -> None:
     if arguments.output is not None:
         raise CommandRefused("-o takes the page that --html makes: give both, or neither.")
     rows = [(name, *_threshold_and_preconditioner(rule), _first_line(rule)) for name, rule in available_rules().items()]
-    show_table("", ("rule", "threshold", "preconditioner P", "what it is"), rows, wrap=2)
+    show_table("", ("rule", "threshold, t → ∞", "preconditioner P, t → ∞", "what it is"), rows, wrap=2)
 
 
 def _threshold_and_preconditioner(rule: UpdateRule) -> tuple[str, str]:
     try:
         form = to_normal_form(rule.record())
-        return plain(stability(form).threshold), plain(form.P)
+        in_the_end = (after_long(form.update, e) for e in (stability(form).threshold, form.P))
+        threshold, P = map(plain, in_the_end)
+        return threshold, P
     except RuleRefused as refusal:
         return "refused", str(refusal)
 

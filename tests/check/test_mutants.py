@@ -9,6 +9,7 @@ from tests.benchmarks import kill_rate
 from tests.check.derived import results
 from tests.check.killing import baseline, every_claim, fate_in_rule, fate_in_theory
 from tests.check.mutation import Mutant, module_mutants, planted, rule_mutants
+from tests.theory import rules
 from theory import derive, load_rule
 
 PANEL = ("rmsprop", "nesterov")
@@ -36,7 +37,7 @@ def in_rules():
 
 @pytest.mark.parametrize(("module", "mutant"), in_theory(), ids=name)
 def test_error_in_the_symbolic_layer_is_noticed(module, mutant):
-    fate = fate_in_theory(module, mutant, [load_rule(name) for name in PANEL], every_claim)
+    fate = fate_in_theory(module, mutant, [*map(load_rule, PANEL), rules.adabelief], every_claim)
     assert fate.outcome != "SURVIVED", fate
 
 

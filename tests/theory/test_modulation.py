@@ -77,7 +77,9 @@ def test_modulations_are_eigenvalues_of_the_two_step_map(case, alpha):
 
 def test_growth_per_turn(case):
     d, numbers, _ = case
-    rate, delay, lag = (float(sp.sympify(e).subs(numbers)) for e in (*vars(d.modulation).values(), d.normal_form.lag))
+    rate, delay, lag = (
+        float(sp.sympify(e).subs(numbers)) for e in (d.modulation.rate, d.modulation.delay, d.normal_form.lag)
+    )
     alpha = 1e-4 / (rate * (lag + delay) ** 2)
     omega = (2 * alpha * rate) ** 0.5
     s = np.log(max(_loop_roots(d, numbers, alpha), key=lambda r: (abs(r), r.imag)))
