@@ -15,8 +15,6 @@ from derivations.cli.factories import GIVEN, Factory, factory
 from derivations.cli.refusal import CommandRefused
 
 if TYPE_CHECKING:
-    import torch
-
     from numerics import Problem
 
 MODEL, DATA, LOSS = "mlp", "digits", "mse"
@@ -50,10 +48,8 @@ def build(
     data_options: Mapping[str, Any] | None = None,
     data_seed: int | None = None,
     safe: bool = False,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
 ) -> Problem:
-    """Return a problem, and let torch work on it with one thread: more only wait for one another at its size.
+    """Return a problem in float64 on the CPU, and let torch work on it with one thread: more only wait for one another at its size.
 
     Args:
         model: name of a built-in network, or of a user's as `package.module:factory` or `file.py:factory`.
@@ -64,8 +60,6 @@ def build(
         data_options: arguments of the data's factory.
         data_seed: of data that are drawn; None takes their own default.
         safe: whether LayerNorm and attention are exchanged for equal layers with right third derivatives.
-        dtype: of parameters and data; None is float64.
-        device: where they live.
 
     Raises:
         CommandRefused: for a loss that is unknown.
@@ -80,7 +74,7 @@ def build(
 
     torch.set_num_threads(1)
     kind = _model_of(model)
-    place: dict[str, Any] = {"dtype": dtype or torch.float64, "device": device}
+    place: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
     options = dict(data_options or {})
     inputs, targets = _data(data, options, kind, data_seed, place)
     if loss in PREPARED and isinstance(targets, torch.Tensor) and targets.is_floating_point() and targets.ndim > 1:
@@ -91,7 +85,7 @@ def build(
         module = (networks.safe(module) if safe else module).to(**place)
     problem = Problem.from_module(module, (inputs, targets), loss.replace("-", "_"), name=f"{model} on {data}")
     problem.settings = {
-        "model": model, "data": data, "loss": loss, "safe": safe, "data_seed": data_seed, "dtype": str(problem.dtype),
+        "model": model, "data": data, "loss": loss, "safe": safe, "data_seed": data_seed,
         "model_options": plain(model_options or {}), "data_options": plain(options),
     }  # fmt: skip
     return problem

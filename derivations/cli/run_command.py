@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from derivations.cli import factories
 from derivations.cli.factories import Factory, Parameter
@@ -18,6 +18,9 @@ from derivations.cli.refusal import CommandRefused
 from derivations.cli.report_command import report
 from theory import UpdateRule, derive, load_rule
 from theory.rule import Hyper
+
+if TYPE_CHECKING:
+    from numerics import Problem
 
 PROCESSES = ("discrete", "midpoint", "central", "stable")
 RUNS = Path("runs")
@@ -38,8 +41,9 @@ DEFAULTS: dict[str, Any] = {
     "device": "cpu",
     "dtype": "float64",
     "deterministic": False,
-    "out": None,
     "safe": False,
+    "at_edge": False,
+    "out": None,
     "resume": False,
 }
 CHOICES: dict[str, tuple[str, ...]] = {"loss": tuple(LOSSES), "dtype": ("float64", "float32")}
@@ -75,6 +79,8 @@ TYPES: dict[str, Callable[[str], Any]] = {
 }
 SWITCHES = {
     "safe": "exchange LayerNorm and attention for equal layers whose third derivatives are right",
+    "at_edge": "warm up for 200 steps well inside the stable set, then start at 0.95 of the threshold: gives the learning rate, and a "
+    "kick as long as one step",
     "deterministic": "use algorithms whose sums have a fixed order (a graphics card has others)",
     "resume": "go on with the run in --out",
 }
@@ -220,6 +226,9 @@ def execute(arguments: argparse.Namespace) -> None:
     """Simulate, report, and print the headline figures."""
     rule: UpdateRule = arguments.loaded_rule
     settings = DEFAULTS | _checked(arguments.from_config, rule, arguments.parts) | vars(arguments)
+    if settings["at_edge"]:
+        _refuse_beside_edge(rule, settings)
+        settings["hyper.lr"] = 1.0
     hyper = hyper_of(rule, settings)
     options = {part: _options(part, name, keys, settings) for part, (name, keys) in arguments.parts.items()}
     out = _folder(settings, rule)
@@ -227,24 +236,17 @@ def execute(arguments: argparse.Namespace) -> None:
     from numerics import simulate
 
     with placed(settings["device"], settings["dtype"]) as place, progress_bar(rule.name) as progress:
+        problem, start = place(_problem(settings, options)), {}
+        if settings["at_edge"]:
+            start = _approach(problem, rule, hyper, settings["seed"])
         run = simulate(
-            place(
-                build(
-                    settings["model"],
-                    settings["seed"],
-                    settings["data"],
-                    settings["loss"],
-                    model_options=options["model"],
-                    data_options=options["data"],
-                    data_seed=settings["data_seed"],
-                    safe=settings["safe"],
-                )
-            ),
+            problem,
             rule=_reference(settings, rule),
             hyper=hyper,
             steps=settings["steps"],
-            warm_start=settings["warm_start"],
-            kick=settings["kick"],
+            warm_start=0 if settings["at_edge"] else settings["warm_start"],
+            kick=start.get("kick", settings["kick"]),
+            state=start.get("state"),
             processes=settings["processes"],
             seed=settings["seed"],
             deterministic=settings["deterministic"],
@@ -254,6 +256,41 @@ def execute(arguments: argparse.Namespace) -> None:
         )
     if leads():
         report(run, out, derivation)
+
+
+def _problem(settings: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]) -> Problem:
+    return build(
+        settings["model"],
+        settings["seed"],
+        settings["data"],
+        settings["loss"],
+        model_options=options["model"],
+        data_options=options["data"],
+        data_seed=settings["data_seed"],
+        safe=settings["safe"],
+    )
+
+
+def _refuse_beside_edge(rule: UpdateRule, settings: Mapping[str, Any]) -> None:
+    given = [key for key in ("warm_start", "kick") if settings[key] != DEFAULTS[key]]
+    given += ["lr"] if "hyper.lr" in settings else []
+    if given or "lr" not in rule.hyper:
+        raise CommandRefused(
+            f"--at-edge needs a rule with a learning rate lr, and chooses it, the warm-up and the kick: leave out "
+            f"{' and '.join(map(_flag, given)) or f'--at-edge for {rule.name}'}."
+        )
+
+
+def _approach(problem: Problem, rule: UpdateRule, hyper: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Put the problem and the learning rate at the edge; return the kick and the state to start with."""
+    from numerics.approach import approach_edge
+    from numerics.lowered import lower
+
+    numbers = {k: v for k, v in hyper.items() if not isinstance(v, bool | str)}
+    emitted = derive(rule, **{k: v for k, v in hyper.items() if k not in numbers}).emitted
+    unit, double = (lower(emitted, numbers | {"lr": lr}, problem.blocks, problem.w0) for lr in (1.0, 2.0))
+    problem.w0, state, hyper["lr"], kick = approach_edge(problem, unit, double, seed=seed)
+    return {"state": state, "kick": kick}
 
 
 def _options(
@@ -293,14 +330,14 @@ def _checked(config: Mapping[str, Any], rule: UpdateRule, parts: Parts) -> dict[
 
 def _converted(key: str, value: Any, parameter: Parameter) -> Any:
     try:
-        read = parameter.read(str(value))
-        if parameter.choices and read not in parameter.choices:
-            raise ValueError(read)
-        return read
+        converted = parameter.read(str(value))
     except ValueError:
         raise CommandRefused(
             f"{key!r} in the TOML file must be of the kind that {_flag(key)} takes, got {value!r}."
         ) from None
+    if parameter.choices and converted not in parameter.choices:
+        raise CommandRefused(f"{key!r} in the TOML file must be one of {', '.join(parameter.choices)}, got {value!r}.")
+    return converted
 
 
 def _switch(key: str, value: Any) -> bool:

@@ -59,11 +59,11 @@ class MambaBlock(nn.Module):
         self.convolution = nn.Conv1d(inner, inner, taps, groups=inner, **place)
         self.select = nn.Linear(inner, 2 * states, bias=False, **place)
         self.step = nn.Linear(inner, inner, **place)
-        self.log_decay = nn.Parameter(torch.arange(1, states + 1, **place).log().repeat(inner, 1))
-        self.skip = nn.Parameter(torch.ones(inner, **place))
+        self.log_decay = nn.Parameter(torch.arange(1, states + 1, dtype=dtype, device=device).log().repeat(inner, 1))
+        self.skip = nn.Parameter(torch.ones(inner, dtype=dtype, device=device))
         self.write = nn.Linear(inner, width, bias=False, **place)
-        low, high = (torch.tensor(s, **place).log() for s in STEP_RANGE)
-        start = (low + (high - low) * torch.rand(inner, **place)).exp()
+        low, high = (torch.tensor(s, dtype=dtype, device=device).log() for s in STEP_RANGE)
+        start = (low + (high - low) * torch.rand(inner, dtype=dtype, device=device)).exp()
         with torch.no_grad():
             self.step.bias.copy_(start.expm1().log())  # softplus(bias) = start
 

@@ -65,7 +65,7 @@ class ViT(Architecture):
         place: dict[str, Any] = {"dtype": dtype, "device": CPU}
         with seeded(seed):
             self.read = nn.Conv2d(channels, width, patch, stride=patch, **place)
-            self.places = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width, **place))
+            self.places = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width, dtype=dtype, device=CPU))
             blocks = (
                 AttentionBlock(width, heads, activation, causal=False, dtype=dtype, device=CPU) for _ in range(depth)
             )

@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import torch
 
 import numerics.data
 import numerics.models
-from derivations.cli import factories, problems
+from derivations.cli import factories, problems, run_command, sweep
+from derivations.cli.main import _parser
 from derivations.cli.refusal import CommandRefused
 from numerics.errors import InputRefused
+from tests.benchmarks import architectures
 
 NET = '''
 """A network of mine."""
@@ -235,15 +238,14 @@ def test_binary_losses_have_one_output(loss):
     torch.testing.assert_close(problem.value(problem.w0), expected[loss].detach())
 
 
-def test_a_users_network(mine, dtype):
-    problem = problems.build(
-        f"{mine}:Net", 5, model_options={"width": 3, "scale": 2.0}, data_options={"n": 10}, dtype=dtype
-    )
-    assert problem.n == 64 * 3 + 3 + 3 * 10 + 10 and problem.dtype == dtype
-    again, other = (
-        problems.build(f"{mine}:Net", s, model_options={"width": 3}, data_options={"n": 10}) for s in (5, 6)
-    )
-    assert torch.equal(again.w0.to(dtype), problem.w0) and not torch.equal(again.w0, other.w0)
+def test_a_users_network(mine):
+    def made(seed, **options):
+        return problems.build(f"{mine}:Net", seed, model_options={"width": 3} | options, data_options={"n": 10})
+
+    problem = made(5, scale=2.0)
+    assert problem.n == 64 * 3 + 3 + 3 * 10 + 10 and problem.dtype == torch.float64
+    assert torch.equal(made(5).w0, problem.w0) and not torch.equal(made(6).w0, problem.w0)
+    torch.testing.assert_close(problem.outputs(problem.w0), 2 * made(5).outputs(problem.w0))
     assert problems.build(f"{mine}:fitted", data_options={"n": 10}).n == 650
     assert str(mine.parent) not in sys.path
 
@@ -364,3 +366,35 @@ def test_refusals_of_the_command(cli, tmp_path):
     ):
         config.write_text(f'rule = "gd"\nlr = 0.1\n{text}\n')
         refused(cli("run", "--config", config), word)
+
+
+def test_a_run_that_starts_at_the_edge(cli, tmp_path):
+    flags = ("--rule", "rmsprop", "--model", "mlp", "--hidden", "4", "--n", "20", "--at-edge", "--steps", "3")
+    code, _, err = cli("run", *flags, "--out", tmp_path / "a")
+    assert code == 0, err
+    run = numerics.records.Run.load(tmp_path / "a")
+    config = run.manifest["config"]
+    assert config["warm_start"] == 0 and 0 < config["kick"] < 0.1 and config["hyper"]["lr"] > 0
+    assert 0.9 < run["stable"].eigenvalues[0, 0] / run["stable"].threshold[0] < 1
+    code, _, err = cli("run", *flags, "--out", tmp_path / "b", "--processes", "discrete")
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["config"]["start"] == config["start"]
+
+
+def test_what_is_chosen_at_the_edge_cannot_be_given(cli):
+    refused(cli("run", "--rule", "gd", "--at-edge", "--lr", "0.1"), "leave out --lr")
+    refused(cli("run", "--rule", "gd", "--at-edge", "--kick", "0.1", "--warm-start", "3"), "--warm-start and --kick")
+
+
+def test_the_sweep_of_architectures_is_the_table_of_the_benchmark(tmp_path):
+    config = run_command.read_config(Path(architectures.__file__).with_suffix(".toml"))
+    made = sweep.cells({}, config, tmp_path)
+    found = {}
+    for cell in made:
+        settings = dict(text.removeprefix("--").split("=") for text in cell.arguments if "=" in text)
+        assert "--at-edge" in cell.arguments and settings["steps"] == str(architectures.STEPS)
+        own = {key: float(settings[key]) for key in ("beta2", "eps") if key in settings}
+        found[settings["rule"], settings["model"]] = own, (settings["data"], {"n": int(settings["n"])})
+        parser, _ = _parser(["run", *cell.arguments])
+        parser.parse_args(["run", *cell.arguments])
+    rules, models = architectures.RULES, architectures.MODELS
+    assert len(made) == 18 and found == {(r, m): (rules[r], models[m]) for r in rules for m in models}
