@@ -82,9 +82,9 @@ class _Look:
         w_next, states_next = rule.f.step(w, local.grad, states)
         a = rule.select(states_next)
         P = self.context.preconditioner(a)
-        if math.isnan(self.top):  # above an infinite floor nothing is accurate, but an estimate is made
-            self.top = float(self.tracker.track(local.hessian_product, P, math.inf).values[0])
-        self.top = float(self.tracker.track(local.hessian_product, P, NEAR * self.top).values[0])
+        follow, product = self.tracker, local.hessian_product
+        modes = follow.top(product, P) if math.isnan(self.top) else follow.track(product, P, NEAR * self.top)
+        self.top = float(modes.values[0])
         edge = float(rule.f.threshold(a)) / self.top if self.top > 0 else math.inf
         return w_next - w, states_next, edge
 

@@ -8,6 +8,7 @@ search space knew of the modes below the guards is recycled as a preconditioner;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # Up to this n the Hessian is formed: as cheap as iterating, and exact.
 DENSE = 12
+# `top` makes eigenvalues accurate down to this fraction below an estimate of the top one.
+NEAR_TOP = 0.05
 # Modes within this fraction below the floor are refined like those above it.
 NEAR_FLOOR = 0.01
 # A guard's residual may be this large, relative to the largest of |floor| and the top eigenvalue.
@@ -157,6 +160,11 @@ class EigenTracker:
         self._U = modes.U
         self._calls += 1
         return modes
+
+    def top(self, hessian_product: HessianProduct, P: Float[Tensor, ...]) -> Modes:
+        """Eigenpairs at the present point, those near the top one accurate though nothing is known of it beforehand."""
+        estimate = float(self.track(hessian_product, P, math.inf).values[0])
+        return self.track(hessian_product, P, estimate - NEAR_TOP * abs(estimate))
 
     def state(self) -> dict[str, Tensor]:
         """Return everything the next call depends on, as tensors."""

@@ -36,6 +36,7 @@ from numerics.run_directory import RunDirectory
 from theory import Derivation, derive
 
 # What ends one process and not the run: its own word, and numbers that overflowed where finite ones are asked for.
+# torch has the last one, its type stubs have not.
 _STOPS = (ProcessStopped, NonFiniteLoss, InputRefused, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 _Recorder = RunDirectory | MemoryRecords | NoRecords
 
@@ -343,7 +344,7 @@ def _kicked(context: Context, w: Tensor, states: States, kick: float) -> Tensor:
         return w
     local = context.problem.linearise(w)
     a = context.rule.select(context.rule.f.step(w, local.grad, states)[1])
-    U = tracker(context).track(local.hessian_product, context.preconditioner(a), float("inf")).U[:, 0]
+    U = tracker(context).top(local.hessian_product, context.preconditioner(a)).U[:, 0]
     sign = 1.0 if float(normal((1,), seeded_generator(context.seed), w)) >= 0 else -1.0
     # An eigenvector has no sign of its own: fix it by its largest entry.
     U = U * torch.sign(U[U.abs().argmax()])

@@ -2,30 +2,23 @@
 
 from sympy import Rational, cbrt, exp, log, sign, sqrt
 
+from theory.declarations import counter, hyper, matrix, option, per_block, per_parameter, scalar
 from theory.derivation import Derivation, derive
 from theory.errors import RuleRefused
-from theory.registry import available_rules, derivable_rules, load_rule
-from theory.rule import (
-    UpdateRule,
+from theory.operations import (
     block_mean,
     block_norm2,
-    counter,
-    hyper,
     identity,
-    matrix,
     matrix_sign,
     matrix_sqrt,
     mean,
     norm2,
-    option,
     outer,
-    per_block,
-    per_parameter,
-    scalar,
     solve,
     total,
-    update_rule,
 )
+from theory.registry import available_rules, derivable_rules, load_rule
+from theory.rule import UpdateRule, update_rule
 
 __all__ = [
     "Derivation",

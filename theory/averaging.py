@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from theory.calculus import directional, displaced, is_zero, second
-from theory.matrix import Outer
+from theory.matrices import Outer
 from theory.normal_form import NormalForm
 from theory.symbols import HSH, BlockTotal, HSH_matrix, Quantity, Total, epsilon, g, q, y, y2
 

@@ -18,10 +18,10 @@ import sympy as sp
 from sympy.printing.pycode import PythonCodePrinter
 
 from theory.calculus import directional
+from theory.declarations import Hyper, State
 from theory.errors import RuleRefused
 from theory.flow import local_derivative
-from theory.matrix import Apply, MatrixSqrt, Outer, Solve, SqrtRate
-from theory.rule import Hyper, State
+from theory.matrices import Apply, MatrixSqrt, Outer, Solve, SqrtRate
 from theory.symbols import BlockTotal, Node, Quantity, Shape, T, Total, g, h, q, quantity, shape_of, w, y, y2, z
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import sympy as sp
 
 from theory.calculus import directional, is_zero, opaquely, simplify, solve
 from theory.flow import Flow, collect, preconditioner_rate
-from theory.matrix import applied
+from theory.matrices import applied
 from theory.normal_form import NormalForm
 from theory.stability import Stability
 from theory.symbols import P_matrix, Quantity, S, Shape, T, Total, X, g, gradS, lam, sigma2, u, v, y, y2

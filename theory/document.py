@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sympy as sp
 
 from theory.display import equation_lines, width
-from theory.matrix import SqrtRate
+from theory.matrices import SqrtRate
 from theory.printer import to_latex
 from theory.symbols import CATALOGUE, Quantity, Shape, latex_name, quantity, wdot
 from theory.thresholds import at_numbers, numbers_used, threshold_forms

@@ -17,11 +17,12 @@ import sympy as sp
 from theory.averaging import Averages, as_variance
 from theory.calculus import is_zero
 from theory.clock import without_clock
+from theory.declarations import Hyper, State
 from theory.flow import Flow
-from theory.matrix import Outer
+from theory.matrices import Outer
 from theory.matrix_fixed_point import eigenvalue, matrix_rest
 from theory.normal_form import NormalForm
-from theory.rule import Hyper, State, Update
+from theory.rule import Update
 from theory.stability import Stability, is_positive
 from theory.symbols import (
     HSH,

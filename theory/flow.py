@@ -14,7 +14,7 @@ import sympy as sp
 from theory.averaging import Averages, as_variance
 from theory.calculus import directional, is_zero, opaquely, simplify
 from theory.errors import RuleRefused
-from theory.matrix import divided
+from theory.matrices import divided
 from theory.normal_form import NormalForm
 from theory.symbols import Quantity, T, g, q, quantity, shape_of, w
 

@@ -13,7 +13,7 @@ from typing import Any
 import sympy as sp
 
 from theory.calculus import is_zero, opaquely
-from theory.matrix import Congruence, Eye, MatrixSqrt, Outer, Solve, SpectralTrace
+from theory.matrices import Congruence, Eye, MatrixSqrt, Outer, Solve, SpectralTrace
 from theory.stability import is_positive
 from theory.symbols import HSH_matrix, MatrixQuantity, P_matrix, Quantity, Shape, Sigma_matrix, Total, g, quantity
 

@@ -14,8 +14,9 @@ import sympy as sp
 from theory.calculus import directional, is_linear, is_zero, rationally, simplify
 from theory.clock import advanced, clocks_of, undone
 from theory.errors import RuleRefused
-from theory.matrix import common_matrix
-from theory.rule import MatrixSign, Update
+from theory.matrices import common_matrix
+from theory.operations import MatrixSign
+from theory.rule import Update
 from theory.symbols import Quantity, Reduction, Shape, g, quantity, shape_of, w, z
 from theory.unit_gain import to_unit_gain
 

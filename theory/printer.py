@@ -11,7 +11,7 @@ from typing import Any
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from theory.matrix import Apply, Congruence, MatrixSqrt, Outer, Solve, SpectralTrace, SqrtRate
+from theory.matrices import Apply, Congruence, MatrixSqrt, Outer, Solve, SpectralTrace, SqrtRate
 from theory.symbols import BlockTotal, Node, Quantity, Shape, Total, latex_name
 
 # The diagonal of a matrix: its sum over coordinates is the trace.

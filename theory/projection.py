@@ -14,7 +14,7 @@ from typing import Any
 import sympy as sp
 
 from theory.calculus import is_zero, solve
-from theory.matrix import applied, divided
+from theory.matrices import applied, divided
 from theory.normal_form import NormalForm
 from theory.symbols import Shape, T, Total, g, gradS, q, quantity, sigma2, w, wdot
 

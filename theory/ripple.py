@@ -13,7 +13,7 @@ import sympy as sp
 from theory.averaging import Averages
 from theory.calculus import directional, rationally
 from theory.flow import collect, local_derivative
-from theory.matrix import applied, divided
+from theory.matrices import applied, divided
 from theory.normal_form import NormalForm
 from theory.symbols import Shape, g, y, y2, z
 

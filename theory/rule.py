@@ -11,7 +11,6 @@ SymPy symbols, once per set of options, and never on numbers.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,9 +19,10 @@ from typing import Any
 
 import sympy as sp
 
+from theory.declarations import Hyper, Option, State, counter
 from theory.errors import RuleRefused
-from theory.matrix import Eye, MatrixSqrt, Outer, Solve, refuse_entrywise
-from theory.symbols import CATALOGUE, BlockTotal, Quantity, Shape, Total, g, hyper_symbol, quantity, shape_of, w
+from theory.matrices import refuse_entrywise
+from theory.symbols import CATALOGUE, Quantity, Shape, g, shape_of, w
 
 RESERVED = {"w": "the parameters", "g": "the gradient"}
 # Names in the catalogue that rules are meant to use.
@@ -41,169 +41,6 @@ FREE = (
     "mu_product",
     "momentum_decay",
 )
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Domain of a hyperparameter, such as [0, 1)."""
-
-    lower: sp.Expr
-    upper: sp.Expr
-    lower_open: bool
-    upper_open: bool
-
-    @classmethod
-    def parse(cls, text: str) -> Interval:
-        """Read ``"(0, oo)"`` or ``"[0, 1)"``.
-
-        Raises:
-            RuleRefused: If the text is no interval.
-        """
-        match = re.fullmatch(r"\s*([\[(])([^,]+),([^,]+)([\])])\s*", text)
-        if match is None:
-            raise RuleRefused(f'a domain must be an interval such as "(0, oo)" or "[0, 1)", got {text!r}.')
-        opening, lower, upper, closing = match.groups()
-        return cls(sp.sympify(lower), sp.sympify(upper), opening == "(", closing == ")")
-
-    def __contains__(self, value: float) -> bool:
-        if value != value:  # NaN is in no interval
-            return False
-        above = value > self.lower if self.lower_open else value >= self.lower
-        below = value < self.upper if self.upper_open else value <= self.upper
-        return bool(above) and bool(below)
-
-    def __str__(self) -> str:
-        opening, closing = "(" if self.lower_open else "[", ")" if self.upper_open else "]"
-        upper = "∞" if self.upper == sp.oo else str(self.upper)
-        return f"{opening}{self.lower}, {upper}{closing}"
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """A hyperparameter: its domain, and its default (None: the user must give it)."""
-
-    domain: Interval
-    default: float | None = None
-
-    def symbol(self, code: str) -> Quantity:
-        """Its SymPy symbol, positive or nonnegative where the domain says so."""
-        at_least_zero = bool(self.domain.lower >= 0)
-        return hyper_symbol(code, positive=at_least_zero and self.domain.lower_open, nonnegative=at_least_zero)
-
-
-@dataclass(frozen=True)
-class State:
-    """A state variable: its shape, its value before the first step, and what is known of its sign."""
-
-    shape: Shape
-    initial: float = 0.0
-    nonnegative: bool = False
-    counter: bool = False
-    domain: Interval | None = None
-
-    def symbol(self, code: str) -> Quantity:
-        """Its SymPy symbol."""
-        positive = self.counter or (self.domain is not None and self.domain.lower_open and bool(self.domain.lower >= 0))
-        signed = self.nonnegative and self.shape is not Shape.MATRIX  # entries of a matrix ⪰ 0 have no sign
-        sign = {"positive": True} if positive else {"nonnegative": True} if signed else {}
-        return quantity(code, self.shape, **sign)
-
-
-@dataclass(frozen=True)
-class Option:
-    """A structural switch of the rule, on or off, such as bias correction."""
-
-    default: bool
-
-
-def hyper(domain: str, default: float | None = None) -> Hyper:
-    """Declare a hyperparameter with its domain; symbols are positive or nonnegative where the domain says so."""
-    return Hyper(Interval.parse(domain), default)
-
-
-def per_parameter(initial: float = 0.0, *, nonnegative: bool = False) -> State:
-    """Declare a state with one number per parameter."""
-    return State(Shape.PARAMETER, initial, nonnegative)
-
-
-def per_block(initial: float = 0.0, *, nonnegative: bool = False) -> State:
-    """Declare a state with one number per parameter tensor."""
-    return State(Shape.BLOCK, initial, nonnegative)
-
-
-def scalar(initial: float = 0.0, *, nonnegative: bool = False, domain: str | None = None) -> State:
-    """Declare a state that is one number; a domain such as "(0, 1]" says where it stays, which proofs of signs may use."""
-    within = None if domain is None else Interval.parse(domain)
-    return State(Shape.SCALAR, initial, nonnegative or bool(within and within.lower >= 0), domain=within)
-
-
-def matrix(initial: float = 0.0, *, nonnegative: bool = False) -> State:
-    """Declare a state that is a symmetric matrix in R^(n×n), ``initial`` times the identity; nonnegative means ⪰ 0."""
-    return State(Shape.MATRIX, initial, nonnegative)
-
-
-def counter() -> State:
-    """Declare the step counter: 0 before the first step."""
-    return State(Shape.SCALAR, counter=True)
-
-
-def option(default: bool = False) -> Option:
-    """Declare a structural switch."""
-    return Option(default)
-
-
-def total(x: sp.Expr) -> sp.Expr:
-    r"""Sum over all parameters."""
-    return Total(x)
-
-
-def norm2(x: sp.Expr) -> sp.Expr:
-    r"""‖x‖² over all parameters."""
-    return Total(x**2)
-
-
-class MatrixSign(sp.Function):
-    """The orthogonal factor of a matrix's polar decomposition: UVᵀ of its singular value decomposition USVᵀ."""
-
-
-def matrix_sign(x: sp.Expr) -> sp.Expr:
-    """The orthogonal factor UVᵀ of a parameter matrix USVᵀ; not differentiable where a singular value vanishes."""
-    return MatrixSign(x)
-
-
-def outer(x: sp.Expr) -> sp.Expr:
-    r"""The matrix xxᵀ over all parameters."""
-    return Outer(x, x)
-
-
-def identity() -> sp.Expr:
-    """The identity matrix over all parameters."""
-    return Eye()
-
-
-def matrix_sqrt(M: sp.Expr) -> sp.Expr:
-    """The root √M ⪰ 0 of a matrix M ⪰ 0."""
-    return MatrixSqrt(M)
-
-
-def solve(M: sp.Expr, x: sp.Expr) -> sp.Expr:
-    """The vector M⁻¹x, for a matrix M ≻ 0."""
-    return Solve(M, x)
-
-
-def block_norm2(x: sp.Expr) -> sp.Expr:
-    r"""‖x‖² over the parameter tensor to which the coordinate belongs."""
-    return BlockTotal(x**2)
-
-
-def mean(x: sp.Expr) -> sp.Expr:
-    """Average over all parameters."""
-    return Total(x) / Total(sp.S.One)
-
-
-def block_mean(x: sp.Expr) -> sp.Expr:
-    """Average over the parameter tensor to which the coordinate belongs."""
-    return BlockTotal(x) / BlockTotal(sp.S.One)
 
 
 @dataclass(frozen=True)

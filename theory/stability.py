@@ -15,9 +15,9 @@ from itertools import product
 import sympy as sp
 
 from theory.clock import moments, without_clock
+from theory.declarations import Hyper, Interval, State
 from theory.errors import RuleRefused
 from theory.normal_form import NormalForm
-from theory.rule import Hyper, Interval, State
 from theory.symbols import lam, z
 
 _x = sp.Symbol("x", positive=True)

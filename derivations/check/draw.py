@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from derivations.check.numbers import Array
 from derivations.check.subject import Subject
-from theory.rule import Hyper, State
+from theory.declarations import Hyper, State
 from theory.symbols import Shape
 
 # For half-lines: sizes at which an offset matters against gradients of order one, and at which it does not.

@@ -17,7 +17,7 @@ from derivations.cli.progress import progress_bar
 from derivations.cli.refusal import CommandRefused
 from derivations.cli.report_command import report
 from theory import UpdateRule, derive, load_rule
-from theory.rule import Hyper
+from theory.declarations import Hyper
 
 if TYPE_CHECKING:
     from numerics import Problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -24,7 +25,7 @@ FORMS = {
 }
 
 
-class Architecture(nn.Module):
+class Architecture(nn.Module, ABC):
     """A network that can be made to fit data.
 
     Attributes:
@@ -34,9 +35,9 @@ class Architecture(nn.Module):
     takes: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
+    @abstractmethod
     def for_data(cls, data: Data, *, seed: int = 0) -> Self:
         """Return a network whose inputs and outputs fit the data, on their device and in the targets' precision."""
-        raise NotImplementedError
 
 
 def form_of(inputs: Tensor) -> str:
@@ -64,7 +65,7 @@ def fitting(form: str) -> tuple[str, ...]:
     return tuple(sorted(kind.__name__.lower() for kind in own if form in kind.takes))
 
 
-def _kinds(base: type[Architecture]) -> list[type[Architecture]]:
+def _kinds(base: type[nn.Module]) -> list[Any]:
     return [kind for child in base.__subclasses__() for kind in (child, *_kinds(child))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -52,9 +53,9 @@ class SequenceModel(Architecture):
         self.read = nn.Embedding(inputs, width, **place) if tokens else nn.Linear(inputs, width, **place)
         self.readout = nn.Linear(width, outputs, **place)
 
+    @abstractmethod
     def body(self, x: Tensor) -> Tensor:
         """Return hidden vectors (batch, T, width) made of those read in."""
-        raise NotImplementedError
 
     def forward(self, x: Shaped[Tensor, "batch T *d"]) -> Tensor:
         """Return the outputs of a batch of token sequences (batch, T) or series (batch, T, inputs)."""

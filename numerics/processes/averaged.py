@@ -71,6 +71,17 @@ class Oscillation:
         return torch.einsum("kln,kl->n", self.T, self.X)
 
 
+@dataclass(frozen=True)
+class Here:
+    """The point that a step starts from: derivatives of the loss, accumulators, P, λ* and the top modes of P⁻¹H."""
+
+    local: LocalDerivatives
+    a: States
+    P: Tensor
+    threshold: float
+    modes: Modes
+
+
 class AveragedFlow:
     """The stable flow (``oscillates=False``), the central flow, or the ablated flow (``regularises=False``)."""
 
@@ -129,6 +140,7 @@ class AveragedFlow:
         self._threshold = threshold
         modes = self._tracker.track(local.quick_hessian_product, P, (1 - WINDOW) * threshold)
         clock.append(time.perf_counter())
+        here = Here(local, a, P, threshold, modes)
         U = self._critical(modes, threshold)
         k = U.shape[1]
         T = self._third(local, U) if k else local.grad.new_zeros(0, 0, len(self.w))
@@ -138,11 +150,9 @@ class AveragedFlow:
         through = self.filter.feedthrough(a, h)
         slow = self.context.rule.f.velocity(a, self.w, self.filter.drive(a, local.grad, h))
         smooth = propagator.displace(slow, velocity)
-        now, closing = self._close(modes, U, T, P, threshold, a, local, smooth, through, propagator, h)
+        now, closing = self._close(here, U, T, smooth, through, propagator, h)
         clock.append(time.perf_counter())
-        row = (
-            self._row(local, a, P, modes, threshold, now) | _cost(clock) | closing | {"complete": float(modes.complete)}
-        )
+        row = self._row(here, now) | _cost(clock) | closing | {"complete": float(modes.complete)}
         pull = self._pull(now.curvature_gradient)
         force = self.context.rule.f.velocity_X(a, pull) if k else torch.zeros_like(self.w)
         self.w = (self.w + smooth + propagator.displace(through * force, force)).detach()
@@ -228,18 +238,7 @@ class AveragedFlow:
         return [r + c for r, c in zip(rates, f.accumulator_rate_cross(a, *means, T), strict=True)]
 
     def _close(
-        self,
-        modes: Modes,
-        U: Tensor,
-        T: Tensor,
-        P: Tensor,
-        threshold: float,
-        a: States,
-        local: LocalDerivatives,
-        smooth: Tensor,
-        through: float,
-        propagator: Propagator,
-        h: float,
+        self, here: Here, U: Tensor, T: Tensor, smooth: Tensor, through: float, propagator: Propagator, h: float
     ) -> tuple[Oscillation, Row]:
         """Solve (T11) for the covariance that keeps the margin at the end of the step; ``sdcp_status`` is 0 where it was optimal.
 
@@ -249,7 +248,8 @@ class AveragedFlow:
         k = U.shape[1]
         if not k:
             return Oscillation.none(self.w), {"sdcp_status": 0.0}
-        f, g = self.context.rule.f, local.grad
+        f, g = self.context.rule.f, here.local.grad
+        a, P, threshold, modes = here.a, here.P, here.threshold, here.modes
         # HU = λ*PU on the critical modes (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U.
         y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * times(P, U))
         flat = T.reshape(k * k, -1)
@@ -307,9 +307,8 @@ class AveragedFlow:
             )
         return pairs @ vectors.expand(-1, pairs.shape[-1]).T
 
-    def _row(
-        self, local: LocalDerivatives, a: States, P: Tensor, modes: Modes, threshold: float, now: Oscillation
-    ) -> Row:
+    def _row(self, here: Here, now: Oscillation) -> Row:
+        local, a, P, threshold = here.local, here.a, here.P, here.threshold
         loss, g = float(local.loss), local.grad
         mean = g + now.curvature_gradient / 2
         D, Q = torch.linalg.eigh(now.X)
@@ -318,7 +317,7 @@ class AveragedFlow:
             "predicted_loss": loss + threshold * float(now.X.diagonal().sum()) / 2,
             "gradient_norm2": float(g @ g),
             "predicted_gradient_norm2": float(mean @ mean) + float(torch.einsum("nk,nl,kl->", now.y, now.y, now.X)),
-        } | spectrum_row(modes, threshold)
+        } | spectrum_row(here.modes, threshold)
         row |= states_row(self.context.rule, a, self.context.rule.accumulators, self.context.keep_weights)
         if self.context.keep_weights:
             row["weights_series"] = self.w

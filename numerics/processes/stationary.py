@@ -31,7 +31,7 @@ from numerics.derivatives import LocalDerivatives
 from numerics.eigen import Modes
 from numerics.lowered import States
 from numerics.preconditioner import PreconditionerSolution, stationary_preconditioner
-from numerics.processes.averaged import AveragedFlow, Oscillation
+from numerics.processes.averaged import AveragedFlow, Here, Oscillation
 from numerics.processes.filters import OwnFilter
 from numerics.processes.process import Context, ProcessStopped, Row, tensor_like, tracker, vectors_like
 from numerics.processes.propagator import Propagator
@@ -140,38 +140,25 @@ class StationaryFlow(AveragedFlow):
         return float(self.context.rule.f.program()[0]) ** 2 * float(p.sum()) / self.threshold
 
     def _close(
-        self,
-        modes: Modes,
-        U: Tensor,
-        T: Tensor,
-        P: Tensor,
-        threshold: float,
-        a: States,
-        local: LocalDerivatives,
-        smooth: Tensor,
-        through: float,
-        propagator: Propagator,
-        h: float,
+        self, here: Here, U: Tensor, T: Tensor, smooth: Tensor, through: float, propagator: Propagator, h: float
     ) -> tuple[Oscillation, Row]:
-        k = U.shape[1]
+        k, P, threshold = U.shape[1], here.P, here.threshold
         y = threshold * (P * U.T).T
         if not self.scalar:
             return Oscillation(U, T, torch.diag(self._variances), y), {"sdcp_status": 0.0}
         # tr X = p tr Σ and λ*² tr Σ = Φ′(p).
         f = self.context.rule.f
-        trace = float(P) * float(tensor_like(f.slope((P.reshape(1),), local.grad), P)) / threshold**2
+        trace = float(P) * float(tensor_like(f.slope((P.reshape(1),), here.local.grad), P)) / threshold**2
         if not k or trace <= 0:
             return Oscillation.none(self.w), {"sdcp_status": 0.0}
-        force, flat = f.velocity_X(a, T), T.reshape(k * k, -1)
-        A = torch.diag(modes.values[0] - modes.values[:k]) - (flat @ smooth).reshape(k, k)
+        force, flat = f.velocity_X(here.a, T), T.reshape(k * k, -1)
+        A = torch.diag(here.modes.values[0] - here.modes.values[:k]) - (flat @ smooth).reshape(k, k)
         B = -(flat @ propagator.displace(through * force, force).reshape(k * k, -1).T).reshape(k, k, k, k)
         X = solve_with_trace(to_numpy((A + A.T) / 2), to_numpy(B), trace)
         return Oscillation(U, T, to_tensor(X, U), y), {"sdcp_status": 0.0}
 
-    def _row(
-        self, local: LocalDerivatives, a: States, P: Tensor, modes: Modes, threshold: float, now: Oscillation
-    ) -> Row:
-        row = super()._row(local, a, P, modes, threshold, now) | {"gap": self._gap}
+    def _row(self, here: Here, now: Oscillation) -> Row:
+        row = super()._row(here, now) | {"gap": self._gap}
         return {name: value for name, value in row.items() if name not in map("states_series/{}".format, self._clocks)}
 
     @property

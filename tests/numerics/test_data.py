@@ -82,7 +82,6 @@ def test_characters(tmp_path):
 
 
 def test_mnist1d():
-    pytest.importorskip("mnist1d")
     before = np.random.get_state()[1].copy()
     x, y = data.mnist1d(25)
     assert x.shape == (25, 40) and y.shape == (25, 10) and set(labels(y).tolist()) == set(range(10))

@@ -7,9 +7,10 @@ from tests.theory import rules
 from tests.theory.own_rule import own_rule
 from theory import derivable_rules, derive, hyper, per_block, per_parameter, sqrt, update_rule
 from theory.calculus import is_zero
+from theory.declarations import counter, option, scalar
 from theory.fixed_point import fixed_point
-from theory.rule import Shape, block_mean, counter, mean, norm2, option, scalar
-from theory.symbols import BlockTotal, S, Sigma, Total, g
+from theory.operations import block_mean, mean, norm2
+from theory.symbols import BlockTotal, S, Shape, Sigma, Total, g
 
 LR, BETA, EPS = dict(lr=hyper("(0, oo)")), dict(beta2=hyper("[0, 1)")), dict(eps=hyper("[0, oo)"))
 NU = dict(nu=per_parameter(nonnegative=True))

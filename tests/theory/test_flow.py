@@ -7,7 +7,7 @@ from tests.theory import rules
 from theory import derivable_rules, derive
 from theory.calculus import is_zero
 from theory.flow import preconditioner_rate
-from theory.matrix import Eye, MatrixSqrt
+from theory.matrices import Eye, MatrixSqrt
 from theory.symbols import HSH, HSH_matrix, T, Total, g, gradS, q, w
 
 

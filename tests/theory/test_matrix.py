@@ -19,7 +19,7 @@ from theory import (
     update_rule,
 )
 from theory.calculus import directional, is_zero
-from theory.matrix import Apply, Eye, MatrixSqrt, Outer, Solve, SqrtRate
+from theory.matrices import Apply, Eye, MatrixSqrt, Outer, Solve, SqrtRate
 from theory.matrix_fixed_point import eigenvalue as p
 from theory.symbols import HSH_matrix, Shape, Sigma_matrix, Total, g, quantity, shape_of, u, v, y
 

@@ -7,8 +7,7 @@ import pytest
 from tests.theory.own_rule import own_rule
 from theory import available_rules, cbrt, derive, exp
 from theory.calculus import is_zero
-from theory.rule import Shape
-from theory.symbols import HSH, BlockTotal, g, q, w
+from theory.symbols import HSH, BlockTotal, Shape, g, q, w
 
 FILE = Path(__file__).with_name("own_rule.py")
 
