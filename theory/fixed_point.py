@@ -49,7 +49,7 @@ class FixedPoint:
     """What the preconditioner settles at, and what SymPy verified of it, claim → outcome.
 
     ``stationary`` vanishes there, in p and Σ; ``inverse`` is ψ⁻¹(p), ``objective`` Φ, ``objective_prime`` Φ′, ``convexity`` Φ″, ``lower`` the
-    least p that the accumulator allows, ``convex`` whether Φ″ ≥ 0 is proved from there up, ``domain`` that in words;
+    least p that the accumulator allows, ``convex`` whether Φ″ ≥ 0 from there up (None: not decided), ``domain`` that in words;
     ``solution`` is p where the program has a closed form, ``threshold`` λ* after a long time.
     """
 
@@ -64,7 +64,7 @@ class FixedPoint:
     convexity: sp.Expr | None = None
     lower: sp.Expr | None = None
     domain: str = ""
-    convex: bool = False
+    convex: bool | None = None
     solution: sp.Expr | None = None
     checks: dict[str, bool] = field(default_factory=dict)
 
@@ -318,7 +318,7 @@ def _matrix_program(form: NormalForm, a: Quantity, rate: sp.Expr, threshold: sp.
     if phi is None or not is_zero(sp.simplify(there)):
         raise _Uncovered(f"SymPy finds no closed form of the program for P = {rest.psi} of an eigenvalue.")
     prime = sp.factor(sp.diff(phi, eigenvalue))
-    convex = rest.convex(prime, lower)
+    convex = rest.convex(prime, lower) or None
     return FixedPoint(
         "matrix",
         f"With w held, P settles at {'the minimum' if convex else 'a stationary point'} of the program over matrices; its multiplier is Z = λ*Σ. "
@@ -366,7 +366,7 @@ def _shorter(expr: sp.Expr) -> sp.Expr:
 
 def _convexity(
     rest: _Rest, bounded: dict[sp.Symbol, sp.Expr], inverse: sp.Expr, p: sp.Symbol, lower: sp.Expr
-) -> tuple[bool, str]:
+) -> tuple[bool | None, str]:
     """Decide Φ″ ≥ 0 from ``lower`` up: at p = lower + r, with A ≥ 0 any number, p³BΦ″ must have no negative coefficient."""
     A = sp.Dummy("A", nonnegative=True)
     curved = sp.expand(sp.diff((inverse - A) / p**2, p) * p**3)
@@ -379,7 +379,7 @@ def _convexity(
     samples = [(numerator / denominator).subs(half).subs({A: x, _REST: y}) for x in values for y in values]
     if any(value.is_negative for value in samples):
         return False, "Φ is not convex: its second derivative changes sign, and the program may have several minima."
-    return False, "Whether Φ is convex is not decided."
+    return None, "Whether Φ is convex is not decided."
 
 
 def _verify(

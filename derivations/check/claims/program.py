@@ -16,6 +16,7 @@ from theory.symbols import Shape
 
 TOLERANCE = 1e-6  # fourth-order differences
 TINY = 1e-24
+SIZES = (1e-2, 0.1, 1.0, 10.0)
 AFTER_LONG = 400.0  # bias corrections have died out, schedules have not
 
 
@@ -44,7 +45,23 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     curved = subject.layout.evaluate(fixed.convexity, values)
     if fixed.convex and (curved < -1e-9 * np.abs(curved).max()).any():
         refute("Φ″ ≥ 0, where Φ is said to be convex", curved, "≥ 0")
+    if fixed.convex is False and not _bends_down(subject):
+        refute("Φ″ changes sign, where Φ is said not to be convex", "≥ 0 at all numbers tried", "< 0 somewhere")
     return Evidence(max(errors))
+
+
+def _bends_down(subject: Subject) -> bool:
+    """Whether Φ″ < 0 for a gradient and a P from its least value up, all hyperparameters at ½."""
+    fixed, one = subject.d.fixed_point, np.ones(subject.layout.n)
+    half = dict.fromkeys(subject.d.update.hyper.values(), 0.5)
+    states = {subject.d.update.old(n): AFTER_LONG * one for n in subject.accumulators}
+    least = subject.layout.evaluate(fixed.lower, states | half)
+    found = [
+        subject.layout.evaluate(fixed.convexity, states | half | {fixed.p: P, CODE["P"]: P, CODE["g"]: x * one})
+        for x in SIZES
+        for P in (least + y for y in SIZES)
+    ]
+    return any(bool((f < 0).any()) for f in found)
 
 
 def _derivatives(subject: Subject, values: dict[sp.Symbol, Any], P: Array) -> list[float]:
