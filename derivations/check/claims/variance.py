@@ -14,6 +14,9 @@ def holds(subject: Subject, sample: Sample) -> Evidence:
     u, P = at.U[:, 0], float(at.P[0])
     if closure.variance is None:
         refute("a closed form of σ² for a scalar P that one accumulator moves", None, "an expression")
+    for a in subject.d.normal_form.accumulators:
+        if str(a) in subject.driven and closure.variance.has(a):
+            refute(f"σ² depends on {a}, whose value at the edge follows from S", closure.variance, f"no {a}")
     one = at.point | {CODE["u"]: u, CODE["v"]: u, CODE["T"]: at.T[0, 0]}
     slope = layout.number(closure.per_X, one)
     require(abs(slope) > 1e-2)
