@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from numerics.errors import InputRefused
+from numerics.ghost_batches import gradient_graphs, pullback, terms_of, value_and_gradient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from jaxtyping import Float
     from torch import Tensor
@@ -34,9 +35,9 @@ class NonFiniteLoss(FloatingPointError):
 
 def evaluate(loss: Loss, w: Float[Tensor, " n"], name: str = "loss") -> tuple[Tensor, Float[Tensor, " n"]]:
     """Return L(w) and ∇L(w), both detached; NonFiniteLoss is raised if either is not finite."""
-    _, value, gradient = _gradient_graph(loss, w, create_graph=False)
-    require_finite(name, w, value.detach(), gradient)
-    return value.detach(), gradient.detach()
+    value, gradient = value_and_gradient(loss, w)
+    require_finite(name, w, value, gradient)
+    return value, gradient
 
 
 def require_finite(name: str, w: Tensor, value: Tensor, gradient: Tensor) -> None:
@@ -54,25 +55,11 @@ def require_finite(name: str, w: Tensor, value: Tensor, gradient: Tensor) -> Non
         )
 
 
-def _gradient_graph(loss: Loss, w: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.enable_grad():
-        leaf = w.detach().clone().requires_grad_(True)
-        value = loss(leaf)
-        return leaf, value, _pullback(value, leaf, None, create_graph=create_graph)
-
-
-def _pullback(output: Tensor, leaf: Tensor, cotangent: Tensor | None, *, create_graph: bool) -> Tensor:
-    """Return (∂output/∂leaf)ᵀ cotangent; zero where the output does not depend on the leaf."""
-    if not output.requires_grad:
-        return torch.zeros_like(leaf)
-    (result,) = torch.autograd.grad(
-        output, leaf, cotangent, create_graph=create_graph, retain_graph=True, materialize_grads=True
-    )
-    return result
-
-
 class LocalDerivatives:
-    """Derivatives of L at one point w, from one kept graph of the gradient.
+    """Derivatives of L at one point w.
+
+    Exact products and third derivatives share one graph of the gradient, made when it is first needed; where the loss is a sum
+    over ghost batches, each batch's graph is made anew and dropped.
 
     Attributes:
         w: the point, (n,).
@@ -81,15 +68,25 @@ class LocalDerivatives:
     """
 
     def __init__(self, loss: Loss, w: Float[Tensor, " n"], name: str = "loss") -> None:
-        self._function, self._name = loss, name
-        self._leaf, value, self._gradient = _gradient_graph(loss, w, create_graph=True)
-        self.w, self.loss, self.grad = self._leaf.detach(), value.detach(), self._gradient.detach()
-        require_finite(name, self.w, self.loss, self.grad)
+        self._function, self.w = loss, w.detach().clone()
+        self.loss, self.grad = evaluate(loss, self.w, name)
+        self._kept: list[tuple[Tensor, Tensor]] | None = None
+
+    def _graphs(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Leaf and differentiable gradient of each term of the loss."""
+        if len(terms_of(self._function)) > 1:
+            return gradient_graphs(self._function, self.w)
+        if self._kept is None:
+            self._kept = list(gradient_graphs(self._function, self.w))
+        return self._kept
 
     def hessian_product(self, V: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-        """Return H V, by one double backward per column on the kept graph."""
-        columns = [_pullback(self._gradient, self._leaf, v, create_graph=False) for v in V.unbind(1)]
-        return torch.stack(columns, 1) if columns else torch.zeros_like(V)
+        """Return H V, by one double backward per column."""
+        total = torch.zeros_like(V)
+        if V.shape[1]:
+            for leaf, gradient in self._graphs():
+                total = total + torch.stack([pullback(gradient, leaf, v) for v in V.unbind(1)], 1)
+        return total
 
     def quick_hessian_product(self, V: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """H V to a relative accuracy of about 1e-5, at one gradient per column where the precision allows.
@@ -101,9 +98,7 @@ class LocalDerivatives:
             return self.hessian_product(V)
         norms = V.norm(dim=0)
         unit = V * torch.where(norms > 0, QUICK_STEP / norms, torch.zeros_like(norms))
-        columns = [
-            _gradient_graph(self._function, self.w + v, create_graph=False)[2] - self.grad for v in unit.unbind(1)
-        ]
+        columns = [value_and_gradient(self._function, self.w + v)[1] - self.grad for v in unit.unbind(1)]
         return torch.stack(columns, 1) * (norms / QUICK_STEP) if columns else torch.zeros_like(V)
 
     def third(
@@ -139,11 +134,12 @@ class LocalDerivatives:
 
     def _third_exact(self, U: Tensor) -> Tensor:
         k = U.shape[1]
-        pairs: dict[tuple[int, int], Tensor] = {}
-        for i in range(k):
-            h = _pullback(self._gradient, self._leaf, U[:, i], create_graph=True)
-            for j in range(i, k):
-                pairs[i, j] = _pullback(h, self._leaf, U[:, j], create_graph=False)
+        pairs = {(i, j): torch.zeros_like(self.w) for i in range(k) for j in range(i, k)}
+        for leaf, gradient in self._graphs() if k else ():
+            for i in range(k):
+                h = pullback(gradient, leaf, U[:, i], create_graph=True)
+                for j in range(i, k):
+                    pairs[i, j] = pairs[i, j] + pullback(h, leaf, U[:, j])
         return _symmetric(pairs, k, self.w)
 
     def _third_by_differences(self, U: Tensor, checked: bool) -> Tensor | None:
@@ -162,8 +158,8 @@ class LocalDerivatives:
         """Return ∇H[v, v] ≈ (g(w + εv̂) − 2g(w) + g(w − εv̂))/ε² · ‖v‖², v̂ = v/‖v‖."""
         norm = v.norm()
         shift = v * (step / torch.where(norm > 0, norm, 1.0))
-        plus = _gradient_graph(self._function, self.w + shift, create_graph=False)[2]
-        minus = _gradient_graph(self._function, self.w - shift, create_graph=False)[2]
+        plus = value_and_gradient(self._function, self.w + shift)[1]
+        minus = value_and_gradient(self._function, self.w - shift)[1]
         curved: Tensor = ((plus - self.grad) + (minus - self.grad)) * (norm / step).square()
         return curved
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from numerics.derivatives import LocalDerivatives, NonFiniteLoss, evaluate
 from numerics.errors import InputRefused
+from numerics.ghost_batches import on_leaf, terms_of
 from numerics.models.losses import CRITERIA
 from numerics.models.network import Network
 from numerics.self_check import CheckReport, check_derivatives
@@ -74,7 +75,13 @@ class Problem:
 
     @classmethod
     def from_module(
-        cls, module: nn.Module, data: tuple[Any, Any], criterion: str | Criterion, *, name: str = "loss"
+        cls,
+        module: nn.Module,
+        data: tuple[Any, Any],
+        criterion: str | Criterion,
+        *,
+        name: str = "loss",
+        ghost_batch: int | None = None,
     ) -> Problem:
         """The full-batch training loss of a torch module, starting from its present parameters.
 
@@ -84,15 +91,18 @@ class Problem:
             criterion: "mse" (½‖f − y‖², summed over outputs, averaged over examples), "cross_entropy", "binary_mse" and
                 "binary_cross_entropy" (one output, targets ±1), or a function (outputs, targets) -> scalar.
             name: how messages call the loss.
+            ghost_batch: examples whose graph is in memory at a time; every derivative is summed over such batches, which
+                changes it by round-off only. Default: all at once.
 
         Returns:
             The problem. What it cannot be is refused (InputRefused) with one sentence naming the parameter or layer.
         """
-        return Problem._of(Network(*_accept_module(module, data), _accept_criterion(criterion)), name, {})
+        network = Network(*_accept_module(module, data), _accept_criterion(criterion), ghost_batch)
+        return Problem._of(network, name, {})
 
     @staticmethod
     def _of(network: Network, name: str, settings: dict[str, Any]) -> Problem:
-        problem = Problem(network.loss, network.flat, blocks=network.blocks, name=name)
+        problem = Problem(network.objective(), network.flat, blocks=network.blocks, name=name)
         problem._network, problem.settings = network, settings
         return problem
 
@@ -191,12 +201,16 @@ def _accept_blocks(blocks: Sequence[int] | None, n: int) -> tuple[int, ...]:
 
 
 def _refuse_loss(loss: Callable[[Tensor], Tensor], w0: Tensor, name: str) -> None:
-    with torch.enable_grad():
-        leaf = w0.clone().requires_grad_(True)
-        first = loss(leaf)
-    _refuse_value(first, w0, name)
-    gradient = torch.autograd.grad(first, leaf, allow_unused=True)[0] if first.requires_grad else None
-    if gradient is None:
+    first, gradient, dependent = w0.new_zeros(()), torch.zeros_like(w0), False
+    for term in terms_of(loss):
+        leaf, value = on_leaf(term, w0)
+        _refuse_value(value, w0, name)
+        if value.requires_grad:
+            part = torch.autograd.grad(value, leaf, allow_unused=True)[0]
+            dependent |= part is not None
+            gradient = gradient if part is None else gradient + part
+        first = first + value.detach()
+    if not dependent:
         raise InputRefused(
             f"{name} must depend on w, but its result has no gradient with respect to it; avoid detach, .data, .item() "
             f"and no_grad in the loss"
@@ -207,10 +221,10 @@ def _refuse_loss(loss: Callable[[Tensor], Tensor], w0: Tensor, name: str) -> Non
             f"{name} must have a finite gradient at w0, got {bad} nan or inf entries of {w0.numel()}; start elsewhere"
         )
     with torch.no_grad():
-        difference = abs(float(first.detach()) - float(loss(w0.clone())))
+        difference = abs(float(first) - float(loss(w0.clone())))
     eps = torch.finfo(w0.dtype).eps
     # Parallel sums on a GPU may differ by round-off.
-    if difference > 1e3 * eps * max(abs(float(first.detach())), math.sqrt(eps)):
+    if difference > 1e3 * eps * max(abs(float(first)), math.sqrt(eps)):
         raise InputRefused(
             f"{name} must be deterministic, but two evaluations at w0 differ by {difference:.3g}; call module.eval(), "
             f"or fix the random numbers"

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from numerics.boundary import normal, seeded_generator
 from numerics.derivatives import LocalDerivatives, evaluate
 from numerics.errors import InputRefused
+from numerics.ghost_batches import terms_of
 from numerics.models.network import cast, describe
 
 if TYPE_CHECKING:
@@ -263,7 +264,8 @@ def _relative(difference: Tensor, exact: Tensor, floor: Tensor) -> float:
 def graph_nodes(loss: Loss, w: Tensor) -> frozenset[str]:
     """Return the names of the operations that the loss applies to w, as autograd records them."""
     with torch.enable_grad():
-        value = loss(w.detach().clone().requires_grad_(True))
+        # Ghost batches go through the same operations.
+        value = terms_of(loss)[0](w.detach().clone().requires_grad_(True))
     names: set[str] = set()
     seen: set[Any] = set()
     stack: list[Any] = [value.grad_fn]

@@ -23,6 +23,7 @@ from torch import distributed as dist
 from numerics.boundary import normal, seeded_generator
 from numerics.derivatives import NonFiniteLoss, ThirdMethod, require_finite
 from numerics.errors import InputRefused
+from numerics.ghost_batches import take
 from numerics.models.network import Network, map_tensors
 from numerics.problem import CheckReport, Problem
 
@@ -276,7 +277,7 @@ def _examples(network: Network) -> int:
 
 
 def _part(network: Network, rows: slice) -> Network:
-    inputs, targets = (map_tensors(lambda x: x[rows], value) for value in (network.inputs, network.targets))
+    inputs, targets = take((network.inputs, network.targets), rows)
     return replace(network, inputs=inputs, targets=targets)
 
 

@@ -48,6 +48,7 @@ def build(
     data_options: Mapping[str, Any] | None = None,
     data_seed: int | None = None,
     safe: bool = False,
+    ghost_batch: int | None = None,
 ) -> Problem:
     """Return a problem in float64 on the CPU, and let torch work on it with one thread: more only wait for one another at its size.
 
@@ -60,6 +61,7 @@ def build(
         data_options: arguments of the data's factory.
         data_seed: of data that are drawn; None takes their own default.
         safe: whether LayerNorm and attention are exchanged for equal layers with right third derivatives.
+        ghost_batch: examples whose graph is in memory at a time; None is all.
 
     Raises:
         CommandRefused: for a loss that is unknown.
@@ -83,7 +85,10 @@ def build(
         module = _call(kind, model, model_options or {}, data=(inputs, targets), seed=seed, **place)
     if isinstance(module, torch.nn.Module):
         module = (networks.safe(module) if safe else module).to(**place)
-    problem = Problem.from_module(module, (inputs, targets), loss.replace("-", "_"), name=f"{model} on {data}")
+    problem = Problem.from_module(
+        module, (inputs, targets), loss.replace("-", "_"), name=f"{model} on {data}", ghost_batch=ghost_batch
+    )
+    # A ghost batch changes derivatives by round-off only, so a run may go on with another one.
     problem.settings = {
         "model": model, "data": data, "loss": loss, "safe": safe, "data_seed": data_seed,
         "model_options": plain(model_options or {}), "data_options": plain(options),

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 PROCESSES = ("discrete", "midpoint", "central", "stable")
 RUNS = Path("runs")
-NO_DEFAULT = {"out": " (default: the next free name in runs/)", "data_seed": " (default: the data's own)"}
+NO_DEFAULT = {
+    "out": " (default: the next free name in runs/)",
+    "data_seed": " (default: the data's own)",
+    "ghost_batch": " (default: all)",
+}
 # Part ("model", "data") → the name it was asked for by, and the settings: key → argument's name and how it is read.
 Parts = dict[str, tuple[str, dict[str, tuple[str, Parameter]]]]
 DEFAULTS: dict[str, Any] = {
@@ -40,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "processes": PROCESSES,
     "device": "cpu",
     "dtype": "float64",
+    "ghost_batch": None,
     "deterministic": False,
     "safe": False,
     "at_edge": False,
@@ -75,6 +80,7 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "processes": names,
     "device": str,
     "dtype": str,
+    "ghost_batch": int,
     "out": Path,
 }
 SWITCHES = {
@@ -100,6 +106,7 @@ HELP = {
     "E[g²]), ablated (no curvature term in the motion of the weights), stationary (preconditioner at its fixed point), rod (rod flow)",
     "device": "where to compute: cpu, cuda, cuda:N or mps",
     "dtype": "precision: float64, or float32, which is all that mps has",
+    "ghost_batch": "examples whose derivatives are in memory at a time; changes results by round-off only",
     "out": "run directory, a new folder",
 }
 
@@ -268,6 +275,7 @@ def _problem(settings: Mapping[str, Any], options: Mapping[str, Mapping[str, Any
         data_options=options["data"],
         data_seed=settings["data_seed"],
         safe=settings["safe"],
+        ghost_batch=settings["ghost_batch"],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from numerics.errors import InputRefused
+from numerics.ghost_batches import SummedLoss, batches, refuse_criterion, take
 from numerics.models.losses import refuse_non_finite, refuse_targets
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 class Network:
     """f(w) = module(inputs) with the parameters read from w, in the order of `module.named_parameters()`.
 
-    The module is referred to, not copied, and its own parameters are not changed.
+    The module is referred to, not copied, and its own parameters are not changed. With a `ghost_batch` the objective is a sum
+    over batches of at most so many examples.
     """
 
     module: nn.Module
     inputs: Any
     targets: Any
     criterion: Criterion
+    ghost_batch: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse (InputRefused, naming the layer) what cannot be a smooth deterministic function of the parameters."""
@@ -67,6 +71,36 @@ class Network:
     def loss(self, w: Float[Tensor, " n"]) -> Tensor:
         """Return the criterion of f(w) and the targets."""
         return self.criterion(self.outputs(w), cast(self.targets, w.dtype))
+
+    @property
+    def sample(self) -> tuple[Any, Any]:
+        """Inputs and targets of the first ghost batch."""
+        both = (self.inputs, self.targets)
+        return both if self.ghost_batch is None else take(both, batches(both, self.ghost_batch)[0])
+
+    def objective(self) -> Callable[[Tensor], Tensor]:
+        """Return the loss in the form whose derivatives are to be taken: whole, or as a sum over ghost batches.
+
+        A criterion that is not a mean over examples is refused (InputRefused).
+        """
+        ranges = [] if self.ghost_batch is None else batches((self.inputs, self.targets), self.ghost_batch)
+        if len(ranges) < 2:
+            return self.loss
+        total = ranges[-1].stop
+        terms = tuple(self._share(examples, total) for examples in ranges)
+        with torch.no_grad():
+            values = [term(self.flat) for term in terms]
+            for number, (a, b) in enumerate(pairwise(ranges)):
+                both = self._share(slice(a.start, b.stop), total)
+                refuse_criterion(both(self.flat), values[number] + values[number + 1])
+        return SummedLoss(terms)
+
+    def _share(self, examples: slice, total: int) -> Callable[[Tensor], Tensor]:
+        """Return the part of the loss that comes from some of `total` examples."""
+        inputs, targets = take((self.inputs, self.targets), examples)
+        part = replace(self, inputs=inputs, targets=targets, ghost_batch=None)
+        weight = (examples.stop - examples.start) / total
+        return lambda w: weight * part.loss(w)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Network:
         """Return the same network with a copy of the module, and the data, on another device and in another precision."""
@@ -168,17 +202,18 @@ def _refuse_unreadable(network: Network) -> None:
         InputRefused: with what the module raised.
     """
     copies = {name: b.clone() for name, b in network.module.named_buffers()}
+    inputs, targets = network.sample
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            outputs = functional_call(network.module, {**network.unflatten(network.flat), **copies}, (network.inputs,))
+            outputs = functional_call(network.module, {**network.unflatten(network.flat), **copies}, (inputs,))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        shape = f" of shape {tuple(network.inputs.shape)}" if isinstance(network.inputs, torch.Tensor) else ""
+        shape = f" of shape {tuple(inputs.shape)}" if isinstance(inputs, torch.Tensor) else ""
         first = str(error).split("\n", maxsplit=1)[0]
         raise InputRefused(
             f"the module must accept the inputs{shape} as its one argument, but it raised {type(error).__name__}: "
             f"“{first}”; reshape the inputs or change the module"
         ) from error
-    refuse_targets(network.criterion, outputs, network.targets)
+    refuse_targets(network.criterion, outputs, targets)
 
 
 def refuse_changing_buffers(network: Network) -> None:
@@ -192,7 +227,7 @@ def refuse_changing_buffers(network: Network) -> None:
         return
     copies = {name: b.clone() for name, b in before.items()}
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        functional_call(network.module, {**network.unflatten(network.flat), **copies}, (network.inputs,))
+        functional_call(network.module, {**network.unflatten(network.flat), **copies}, (network.sample[0],))
     changed = [name for name, b in before.items() if not torch.equal(b, copies[name])]
     if changed:
         raise InputRefused(
