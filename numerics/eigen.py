@@ -3,7 +3,8 @@ r"""The largest eigenpairs of P⁻¹H, followed from step to step: H u = λ P u 
 All work is done in the coordinates q = P^½ u, where the operator A = P^-½ H P^-½ is symmetric. Each call continues from
 the previous one: a Davidson iteration enlarges the tracked subspace by corrections of those modes that are not yet
 accurate. A few *guard* modes below the floor are kept, so that a rising mode is seen before it matters. What the last
-search space knew of the modes below the guards is recycled as a preconditioner; it costs no Hessian products.
+search space knew of the modes below the guards is recycled as a preconditioner; it costs no Hessian products. Guards well
+below the floor may be left *aside* in most calls: then they only precondition, too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numerics.matrix import Metric
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -44,6 +45,8 @@ RECYCLED, RECYCLE_ABOVE = 12, 0.1
 # At the first call and every so many more, a short Lanczos run looks for modes that the block missed.
 PROBE_PERIOD, PROBE_STEPS = 16, 8
 ROUNDS_COLD, ROUNDS_WARM = 80, 20
+# Guards less than this fraction below the floor are never left aside.
+ASIDE_BELOW = 0.02
 
 
 class Modes(NamedTuple):
@@ -56,6 +59,7 @@ class Modes(NamedTuple):
         residuals: ‖P^-½(Hu − λPu)‖ relative to the largest |λ|, (r,).
         products: Hessian products spent.
         complete: whether every eigenvalue ≥ floor should be among the values, accurate to the tolerance.
+        stale: which modes were left aside and are as an earlier call found them, (r,).
     """
 
     values: Float[Tensor, " r"]
@@ -64,6 +68,7 @@ class Modes(NamedTuple):
     residuals: Float[Tensor, " r"]
     products: int
     complete: bool
+    stale: Bool[Tensor, " r"]
 
 
 class _Ritz(NamedTuple):
@@ -88,14 +93,26 @@ class _Recycled(NamedTuple):
     values: Tensor
     U: Tensor
 
-    def correct(self, residual: Tensor, theta: Tensor, A: _Operator) -> Tensor:
-        """Return about (θ − A)⁻¹ r, with A taken as known on the recycled span and 0 on the rest."""
-        W = _orthonormal(A.metric.up(self.U), A.metric.empty())
-        if W.shape[1] != len(self.values):
+    def joined(self, other: _Recycled | None) -> _Recycled:
+        """These modes and then the other ones."""
+        if other is None:
+            return self
+        return _Recycled(torch.cat([self.values, other.values]), torch.cat([self.U, other.U], 1))
+
+
+class _Correction:
+    """About (θ − A)⁻¹, with A taken as known on the span of rough modes and 0 on the rest."""
+
+    def __init__(self, known: _Recycled, A: _Operator) -> None:
+        self._values, self._W = known.values, _orthonormal(A.metric.up(known.U), A.metric.empty())
+
+    def __call__(self, residual: Tensor, theta: Tensor) -> Tensor:
+        W = self._W
+        if W.shape[1] != len(self._values):
             return residual
         coefficients = W.T @ residual
         smallest = GAP * theta.abs().max()
-        near = W @ (coefficients / (theta - self.values[:, None]).clamp_min(smallest))
+        near = W @ (coefficients / (theta - self._values[:, None]).clamp_min(smallest))
         return near + (residual - W @ coefficients) / theta.clamp_min(smallest)
 
 
@@ -115,7 +132,15 @@ class EigenTracker:
     """Follows all eigenvalues of P⁻¹H above a floor, and a few below it, from call to call."""
 
     def __init__(
-        self, n: int, *, guards: int = 2, start: int = 4, limit: int = 32, tol: float = 1e-5, seed: int = 0
+        self,
+        n: int,
+        *,
+        guards: int = 2,
+        start: int = 4,
+        limit: int = 32,
+        tol: float = 1e-5,
+        seed: int = 0,
+        period: int = 1,
     ) -> None:
         """Set up a tracker that has no subspace yet.
 
@@ -126,20 +151,25 @@ class EigenTracker:
             limit: most modes ever returned.
             tol: the wanted modes are accurate to an angle √(tol/10), their values to tol relative or better.
             seed: of the random directions.
+            period: guards well below the floor are brought up to date at every so many-th call.
 
         Raises:
             InputRefused: if a size is not positive or the limit is too small.
         """
-        if n < 1 or guards < 1 or start < 1 or limit <= guards or tol <= 0:
+        if min(n, guards, start, period) < 1 or limit <= guards or tol <= 0:
             raise InputRefused(
-                f"EigenTracker needs n, guards, start ≥ 1, limit > guards and tol > 0, got n={n}, guards={guards}, "
-                f"start={start}, limit={limit}, tol={tol}; use the defaults"
+                f"EigenTracker needs n, guards, start, period ≥ 1, limit > guards and tol > 0, got n={n}, guards={guards}, "
+                f"start={start}, period={period}, limit={limit}, tol={tol}; use the defaults"
             )
         self.n, self.guards, self.start, self.limit, self.tol = n, guards, start, limit, tol
-        self._generator = seeded_generator(seed)
+        self.period, self._generator = period, seeded_generator(seed)
         self._calls = 0
+        self._values: Tensor | None = None
         self._U: Tensor | None = None
         self._recycled: _Recycled | None = None
+        # For the present call:
+        self._aside: _Recycled | None = None
+        self._correct: _Correction | None = None
 
     def track(self, hessian_product: HessianProduct, P: Float[Tensor, ...], floor: float) -> Modes:
         """Eigenpairs at the present point: all with λ ≥ floor, and `guards` below.
@@ -154,10 +184,14 @@ class EigenTracker:
         """
         _refuse_preconditioner(P, self.n)
         A = _Operator(hessian_product, P, self.n)
+        self._aside = self._left_aside(floor)
+        known = self._recycled if self._aside is None else self._aside.joined(self._recycled)
+        self._correct = None if known is None else _Correction(known, A)
         ritz = _dense(A, P, self.n) if self.n <= DENSE else self._iterate(A, floor)
-        modes = self._select(ritz, A, floor)
-        self._recycled = self._recycle(ritz, A, len(modes.values))
-        self._U = modes.U
+        keep = min(self._keep(ritz.values, floor), len(ritz.values))
+        modes = self._select(ritz, A, keep, floor)
+        self._recycled = self._recycle(ritz, A, keep, modes)
+        self._U, self._values = modes.U, modes.values
         self._calls += 1
         return modes
 
@@ -169,16 +203,28 @@ class EigenTracker:
     def state(self) -> dict[str, Tensor]:
         """Return everything the next call depends on, as tensors."""
         state = {"calls": torch.tensor(self._calls, device=CPU), "generator": self._generator.get_state()}
-        if self._U is not None and self._recycled is not None:
-            state |= {"U": self._U, "recycled_values": self._recycled.values, "recycled_U": self._recycled.U}
+        if self._U is not None and self._values is not None and self._recycled is not None:
+            state |= {
+                "U": self._U,
+                "values": self._values,
+                "recycled_values": self._recycled.values,
+                "recycled_U": self._recycled.U,
+            }
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state()` was taken."""
         self._calls = int(state["calls"])
         self._generator.set_state(state["generator"].to(CPU))
-        self._U = state.get("U")
+        self._U, self._values = state.get("U"), state.get("values")
         self._recycled = None if self._U is None else _Recycled(state["recycled_values"], state["recycled_U"])
+
+    def _left_aside(self, floor: float) -> _Recycled | None:
+        """The guards that this call does not touch: those well below the floor, but for every `period`-th call."""
+        if self._U is None or self._values is None or self._calls % self.period == 0 or self.n <= DENSE:
+            return None
+        kept = max(1, int((self._values >= floor - ASIDE_BELOW * abs(floor)).sum()))
+        return _Recycled(self._values[kept:], self._U[:, kept:])
 
     def _iterate(self, A: _Operator, floor: float) -> _Ritz:
         """Return Ritz pairs by Davidson's method: corrections of what is not yet accurate enlarge the search space."""
@@ -204,7 +250,11 @@ class EigenTracker:
 
     def _first_block(self, A: _Operator) -> Tensor:
         """Return the tracked subspace (extrapolating it was measured to cost products); at first, random directions."""
-        block = self._random(A, min(self.start, self.n)) if self._U is None else A.metric.up(self._U)
+        aside = 0 if self._aside is None else len(self._aside.values)
+        if self._U is None:
+            block = self._random(A, min(self.start, self.n))
+        else:
+            block = A.metric.up(self._U[:, : self._U.shape[1] - aside])
         return _orthonormal(block, A.metric.empty())
 
     def _random(self, A: _Operator, count: int) -> Tensor:
@@ -228,6 +278,9 @@ class EigenTracker:
     def _keep(self, values: Tensor, floor: float) -> int:
         """Return the number of wanted modes and guards; one more may stay if it was tracked, lest it comes and goes."""
         wanted = self._wanted(values, floor)
+        if self._aside is not None:
+            near = int((values >= floor - ASIDE_BELOW * abs(floor)).sum())
+            return min(max(wanted, near), self.limit - self.guards, self.n)
         tracked = 0 if self._U is None else self._U.shape[1]
         return min(max(wanted + self.guards, min(tracked, wanted + self.guards + 1)), self.limit, self.n)
 
@@ -235,8 +288,8 @@ class EigenTracker:
         """Return corrections of the modes that are not accurate, and random directions if there are too few modes."""
         poor = self._poor(ritz, keep, floor)
         fresh = ritz.residual[:, : len(poor)][:, poor]
-        if self._recycled is not None and fresh.shape[1]:
-            fresh = self._recycled.correct(fresh, ritz.values[: len(poor)][poor], A)
+        if self._correct is not None and fresh.shape[1]:
+            fresh = self._correct(fresh, ritz.values[: len(poor)][poor])
         missing = keep - ritz.Q.shape[1]
         return fresh if missing <= 0 else torch.cat([fresh, self._random(A, missing)], 1)
 
@@ -249,31 +302,33 @@ class EigenTracker:
         values = ritz.values[:keep]
         norms = ritz.residual[:, :keep].norm(dim=0)
         scale = torch.clamp(ritz.scale, min=abs(floor))
-        gap = torch.maximum(values - values[-1], GAP * scale)
+        rest = values[-1] if self._aside is None or not len(self._aside.values) else self._aside.values[-1]
+        gap = torch.maximum(values - rest, GAP * scale)
         wanted = torch.arange(len(values), device=values.device) < self._wanted(values, floor)
         allowed = torch.where(wanted, ANGLE_FACTOR * (self.tol / 10) ** 0.5 * gap, GUARD_TOLERANCE * scale)
         poor: Tensor = norms > torch.maximum(allowed, 100 * torch.finfo(values.dtype).eps * scale)
         return poor
 
-    def _recycle(self, ritz: _Ritz, A: _Operator, keep: int) -> _Recycled:
+    def _recycle(self, ritz: _Ritz, A: _Operator, keep: int, modes: Modes) -> _Recycled:
         """Return the Ritz vectors below the kept ones, then what is left of the earlier recycled vectors."""
         useful = ritz.values[keep:] > RECYCLE_ABOVE * ritz.scale
         Z, values = ritz.Q[:, keep:][:, useful], ritz.values[keep:][useful]
         if self._recycled is not None:
             W = A.metric.up(self._recycled.U)
-            old = _orthonormal(W, torch.cat([ritz.Q[:, :keep], Z], 1))
+            kept = _orthonormal(torch.cat([A.metric.up(modes.U), Z], 1), A.metric.empty())
+            old = _orthonormal(W, kept)
             shares = (old.T @ W).square() / W.square().sum(0).clamp_min(torch.finfo(W.dtype).tiny)
             Z, values = torch.cat([Z, old], 1), torch.cat([values, shares @ self._recycled.values])
         return _Recycled(values[:RECYCLED], A.metric.down(Z[:, :RECYCLED]))
 
-    def _select(self, ritz: _Ritz, A: _Operator, floor: float) -> Modes:
-        keep = min(self._keep(ritz.values, floor), len(ritz.values))
+    def _select(self, ritz: _Ritz, A: _Operator, keep: int, floor: float) -> Modes:
         poor = self._poor(ritz, keep, floor)
-        values, Q, AQ = ritz.values[:keep], ritz.Q[:, :keep], ritz.AQ[:, :keep]
+        kept, stale = self._with_aside(_Ritz(ritz.values[:keep], ritz.Q[:, :keep], ritz.AQ[:, :keep]), A)
+        values, Q, AQ = kept
         # One sign for each mode: its largest entry is positive.
         largest = Q.gather(0, Q.abs().argmax(0, keepdim=True))
         sign = torch.where(largest < 0, -1.0, 1.0)
-        residuals = (AQ - Q * values).norm(dim=0) / ritz.scale.clamp_min(torch.finfo(values.dtype).tiny)
+        residuals = kept.residual.norm(dim=0) / ritz.scale.clamp_min(torch.finfo(values.dtype).tiny)
         covered = keep == self.n or bool(values[-1] < floor)
         return Modes(
             values,
@@ -281,8 +336,25 @@ class EigenTracker:
             A.metric.up(AQ) * sign,
             residuals,
             A.count,
-            covered and not bool(poor[: self._wanted(values, floor)].any()),
+            covered and not bool(poor[: self._wanted(ritz.values[:keep], floor)].any()),
+            stale,
         )
+
+    def _with_aside(self, ritz: _Ritz, A: _Operator) -> tuple[_Ritz, Tensor]:
+        """Append the guards left aside, made orthogonal to the rest, with the values they had; AQ is then Q times these.
+
+        Returns:
+            All pairs in order, and which of them are such guards.
+        """
+        fresh = torch.zeros_like(ritz.values, dtype=torch.bool)
+        if self._aside is None:
+            return ritz, fresh
+        Q = _orthonormal(A.metric.up(self._aside.U), ritz.Q)
+        values = self._aside.values[: Q.shape[1]]
+        stale = torch.cat([fresh, torch.ones_like(values, dtype=torch.bool)])
+        values, Q, AQ = (torch.cat(pair, -1) for pair in zip(ritz, (values, Q, Q * values), strict=True))
+        order = values.argsort(descending=True, stable=True)
+        return _Ritz(values[order], Q[:, order], AQ[:, order]), stale[order]
 
 
 def spectral_cut(values: Float[Tensor, " r"], threshold: float, window: float, gap: float = 0.005) -> int:
@@ -378,15 +450,29 @@ def _enlarge(ritz: _Ritz, fresh: Tensor, A_fresh: Tensor) -> _Ritz:
 def _unit(V: Tensor) -> Tensor:
     norms: Tensor = V.norm(dim=0)
     nonzero = norms > 0
-    return V[:, nonzero].div(norms[nonzero])
+    return V / norms if bool(nonzero.all()) else V[:, nonzero].div(norms[nonzero])
 
 
 def _orthonormal(V: Tensor, S: Tensor) -> Tensor:
     """Return an orthonormal basis of what V adds to the span of S (orthonormal), dropping dependent columns."""
-    smallest = torch.finfo(V.dtype).eps ** 0.5
     # Twice is enough: the second pass removes the round-off of the first.
     for _ in range(2):
         V = _unit(V)
-        V, R = torch.linalg.qr(V - S @ (S.T @ V))
-        V = V[:, R.diagonal().abs() > smallest]
+        V = _independent(V - S @ (S.T @ V))
     return V
+
+
+def _independent(V: Tensor) -> Tensor:
+    """Return about orthonormal columns that span those of V, which are at most unit vectors, without dependent ones.
+
+    V = QR by the Cholesky factor of VᵀV, several times faster for a few long columns; by Householder where R is nearly singular.
+    """
+    eps = torch.finfo(V.dtype).eps
+    R, failed = torch.linalg.cholesky_ex(V.T @ V, upper=True)
+    if V.shape[1] and not int(failed) and bool(R.diagonal().min() > eps**0.25):
+        identity = torch.eye(V.shape[1], dtype=V.dtype, device=V.device)
+        kept: Tensor = V @ torch.linalg.solve_triangular(R, identity, upper=True)
+        return kept
+    Q, R = torch.linalg.qr(V)
+    kept = Q[:, R.diagonal().abs() > eps**0.5]
+    return kept

@@ -38,13 +38,15 @@ from numerics.sdcp import solve_sdcp
 
 # Modes within a fraction below λ* take part in the complementarity problem, and on to the next spectral gap. The fraction is
 # so many times the fastest recent rise of an eigenvalue per step (which is forgotten at this rate), between these bounds.
-RISES, FORGET, NARROWEST, WINDOW = 3.0, 0.9, 0.02, 0.05
+RISES, FORGET, NARROWEST, WINDOW = 3.0, 0.9, 0.005, 0.05
 # Where a mode exceeds λ* by more than this fraction, the modes just below repel it upwards: the window opens again.
 REPELLED = 0.001
 # Tracked modes with λ above this fraction of λ* are advanced exponentially; forward Euler is stable for all below the window.
 FAST = 0.8
 # Of the eigentracker: critical modes are accurate to an angle √(tol/10).
 TOLERANCE = 1e-4
+# Guards well below the window are brought up to date at every so many-th step.
+GUARD_PERIOD = 4
 # Third derivatives by differences are checked at a second step size at every so many-th use.
 CHECK_EVERY = 8
 # An excess of λ over λ* larger than this fraction is removed over several steps: this share of it per step.
@@ -109,9 +111,10 @@ class AveragedFlow:
         self._last = Oscillation.none(w)
         self._calls = 0
         self._threshold = 0.0  # of the last step; 0 before the first
-        self._values: Tensor | None = None
+        self._values = w.new_zeros(0)  # λ/λ* of the tracked modes as last found,
+        self._since = w.new_zeros(0, dtype=torch.int64)  # and how many steps ago
         self._rise = WINDOW / RISES
-        self._tracker = tracker(context, tol=TOLERANCE)
+        self._tracker = tracker(context, tol=TOLERANCE, period=GUARD_PERIOD)
         self.displacement: Tensor | None = None
 
     def step(self) -> Row:
@@ -138,7 +141,7 @@ class AveragedFlow:
         a = self._updated(local, h)
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
         self._threshold = threshold
-        modes = self._tracker.track(local.quick_hessian_product, P, (1 - WINDOW) * threshold)
+        modes = self._tracker.track(local.quick_hessian_product, P, (1 - self._width()) * threshold)
         clock.append(time.perf_counter())
         here = Here(local, a, P, threshold, modes)
         U = self._critical(modes, threshold)
@@ -164,20 +167,25 @@ class AveragedFlow:
             )
         return row
 
-    def _window(self, values: Tensor, threshold: float) -> float:
+    def _window(self, modes: Modes, threshold: float) -> float:
         """How far below λ* a mode could lie and yet reach it within the step, from how fast eigenvalues rose lately."""
-        before, self._values = self._values, values / threshold
-        if before is None:
-            return WINDOW
+        (before, since), values = (self._values, self._since), modes.values / threshold
         common = min(len(before), len(values))
-        rise = float((self._values[:common] - before[:common]).max())
-        repelled = bool(self._values[0] > 1 + REPELLED)
-        self._rise = max(rise, FORGET * self._rise, WINDOW / RISES if repelled else 0.0)
+        ages = torch.nn.functional.pad(since[:common] + 1, (0, len(values) - common))
+        rises = ((values[:common] - before[:common]) / ages[:common])[~modes.stale[:common]]
+        self._values, self._since = values, torch.where(modes.stale, ages, 0)
+        if not len(rises):
+            return WINDOW
+        repelled = bool(values[0] > 1 + REPELLED)
+        self._rise = max(float(rises.max()), FORGET * self._rise, WINDOW / RISES if repelled else 0.0)
+        return self._width()
+
+    def _width(self) -> float:
         return min(WINDOW, max(NARROWEST, RISES * self._rise))
 
     def _critical(self, modes: Modes, threshold: float) -> Tensor:
         """The modes that take part in the complementarity problem, (n, k)."""
-        k = spectral_cut(modes.values, threshold, self._window(modes.values, threshold)) if self.oscillates else 0
+        k = spectral_cut(modes.values, threshold, self._window(modes, threshold)) if self.oscillates else 0
         return modes.U[:, :k]
 
     def _pull(self, curvature_gradient: Tensor) -> Tensor:
@@ -372,6 +380,7 @@ class AveragedFlow:
             "fresh": int(self._fresh),
             "calls": self._calls,
             "values": self._values,
+            "since": self._since,
             "rise": self._rise,
             "threshold": self._threshold,
             "tracker": self._tracker.state(),
@@ -383,7 +392,7 @@ class AveragedFlow:
         self.w, self.before, self._fresh = state["w"], tuple(state["before"]), bool(int(state["fresh"]))
         self.filter.values = tuple(state["filter"])
         self._calls, self._values, self._rise = int(state["calls"]), state["values"], float(state["rise"])
-        self._threshold = float(state["threshold"])
+        self._threshold, self._since = float(state["threshold"]), state["since"].to(self.w.device)
         self._tracker.restore(state["tracker"])
         self._last = Oscillation(**state["last"])
 

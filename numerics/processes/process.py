@@ -60,9 +60,10 @@ class Process(Protocol):
         """Continue exactly where `state()` was taken."""
 
 
-def tracker(context: Context, tol: float = 1e-5) -> EigenTracker:
+def tracker(context: Context, tol: float = 1e-5, period: int = 1) -> EigenTracker:
     """Make an eigentracker sized for the problem."""
-    return EigenTracker(context.problem.n, tol=tol, seed=context.seed, limit=min(48, max(8, context.problem.n)))
+    limit = min(48, max(8, context.problem.n))
+    return EigenTracker(context.problem.n, tol=tol, seed=context.seed, limit=limit, period=period)
 
 
 def states_row(rule: LoweredRule, states: States, names: tuple[str, ...], keep: bool) -> Row:

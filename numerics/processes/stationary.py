@@ -80,6 +80,7 @@ class StationaryFlow(AveragedFlow):
 
     def __init__(self, context: Context, w: Tensor, states: States, name: str = "stationary", **options: Any) -> None:
         super().__init__(context, w, states, name, oscillates=True, **options)
+        self._tracker.period = 1  # a scalar P̄ puts the first guards near the edge
         self._solution: PreconditionerSolution | None = None
         self._scale: Tensor | None = None  # a scalar P̄ of the step before
         self._gap = 0.0

@@ -232,3 +232,29 @@ def test_refused_sizes(kwargs):
 def test_refused_preconditioners(P, words):
     with pytest.raises(InputRefused, match=words):
         EigenTracker(5).track(lambda V: V, P, 1.0)
+
+
+def test_guards_left_aside_cost_no_products_and_wanted_modes_stay_accurate():
+    """With period 3 two calls in three follow the wanted modes alone; the guards keep their values until the third."""
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64))[0]
+    values = torch.cat([
+        torch.tensor([2.0, 1.9, 1.4, 1.2], dtype=torch.float64),
+        torch.linspace(0.5, -0.3, 56).double(),
+    ])
+    turn = torch.randn(60, 60, generator=generator, dtype=torch.float64)
+    turn = 2e-4 * (turn - turn.T)
+    spent = {}
+    for period in (1, 3):
+        tracker, basis, spent[period] = EigenTracker(60, tol=1e-4, period=period), Q, []
+        for _ in range(9):
+            H = basis @ torch.diag(values) @ basis.T
+            modes = tracker.track(lambda V, H=H: H @ V, H.new_ones(60), 1.8)
+            spent[period].append(modes.products)
+            exact = basis[:, :2]
+            assert modes.complete and len(modes.values) >= 4
+            torch.testing.assert_close(modes.values[:2], values[:2], rtol=1e-4, atol=0)
+            assert torch.linalg.svdvals(modes.U[:, :2].T @ exact).min() > 1 - 1e-4
+            torch.testing.assert_close(modes.U.T @ modes.U, torch.eye(modes.U.shape[1]).double(), rtol=0, atol=1e-8)
+            basis = torch.linalg.matrix_exp(turn) @ basis
+    assert sum(spent[3][1:]) < 0.8 * sum(spent[1][1:])
