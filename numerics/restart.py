@@ -58,6 +58,7 @@ def restart_at_edge(
         processes=processes,
         seed=config["seed"],
         substeps=config["substeps"],
+        stride=config.get("stride", 1),
         check=False,
     )
     rest = {

@@ -24,6 +24,7 @@ from numerics.processes import (
     AveragedFlow,
     Context,
     Discrete,
+    LongSteps,
     Midpoint,
     Process,
     ProcessStopped,
@@ -74,6 +75,7 @@ def simulate(
     resume: bool = False,
     check: bool = True,
     substeps: int = 1,
+    stride: int = 1,
     deterministic: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
@@ -95,6 +97,7 @@ def simulate(
         resume: continue the run in ``out``.
         check: compare the derivatives with finite differences first.
         substeps: flow steps per optimizer step.
+        stride: optimizer steps per flow step, at most; with more than 1 the rows in between are interpolated.
         deterministic: use algorithms whose sums have a fixed order; only graphics cards have others.
         progress: called with (steps done, steps) after each step.
 
@@ -105,6 +108,7 @@ def simulate(
         InputRefused: If an argument does not fit; RuleRefused if the rule does not.
     """
     _refuse_arguments(steps, warm_start, kick, processes, substeps, out, resume)
+    _refuse_stride(stride, substeps, processes)
     numbers, choices = _split(hyper)
     derivation = derive(rule, **choices)
     _refuse_undefined(derivation, processes)
@@ -127,6 +131,7 @@ def simulate(
         dtype=str(problem.dtype),
         start=_digest(problem.w0, *start),
         **({"problem": problem.settings} if problem.settings else {}),
+        **({"stride": stride} if stride > 1 else {}),
     )
     with exact_arithmetic(deterministic=deterministic):
         if check:
@@ -197,6 +202,8 @@ class _Simulation:
 
     def _flow(self, name: str, w: Tensor, states: States) -> AveragedFlow | Rod:
         kinds: dict[str, Any] = {"rod": Rod, "stationary": StationaryFlow}
+        if (stride := self.config.get("stride", 1)) > 1:
+            return LongSteps(self.context, w, states, name, stride=stride, **FLOWS[name])
         kind = kinds.get(name, AveragedFlow)
         flow: AveragedFlow | Rod = kind(
             self.context, w, states, name, substeps=self.config["substeps"], **FLOWS.get(name, {})
@@ -276,6 +283,21 @@ def _refuse_arguments(
         raise InputRefused(f"substeps must be an integer ≥ 1, got {substeps!r}.")
     if resume and out is None:
         raise InputRefused("resume=True needs out=, the run directory to continue, got None.")
+
+
+def _refuse_stride(stride: int, substeps: int, processes: Sequence[str]) -> None:
+    if not isinstance(stride, int) or stride < 1:
+        raise InputRefused(f"stride must be an integer ≥ 1 (optimizer steps per flow step), got {stride!r}.")
+    if stride > 1 and substeps > 1:
+        raise InputRefused(
+            f"stride must be 1 with substeps > 1, got {stride} with substeps={substeps}; use one of them."
+        )
+    short = [name for name in ("stationary", "rod") if name in processes]
+    if stride > 1 and short:
+        raise InputRefused(
+            f"stride must be 1 with the process {short[0]!r}, which makes a flow step at every optimizer step, got {stride}; leave "
+            "one of them out."
+        )
 
 
 def _refuse_undefined(derivation: Derivation, processes: Sequence[str]) -> None:

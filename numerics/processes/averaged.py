@@ -155,7 +155,7 @@ class AveragedFlow:
         smooth = propagator.displace(slow, velocity)
         now, closing = self._close(here, U, T, smooth, through, propagator, h)
         clock.append(time.perf_counter())
-        row = self._row(here, now) | _cost(clock) | closing | {"complete": float(modes.complete)}
+        row = self._row(here, now) | cost_row(clock) | closing | {"complete": float(modes.complete)}
         pull = self._pull(now.curvature_gradient)
         force = self.context.rule.f.velocity_X(a, pull) if k else torch.zeros_like(self.w)
         self.w = (self.w + smooth + propagator.displace(through * force, force)).detach()
@@ -214,8 +214,12 @@ class AveragedFlow:
         return (*self.filter.means(a, g), g)
 
     def _updated(self, local: LocalDerivatives, h: float) -> States:
-        """Accumulators after the update with the gradient at w and the oscillation of the step that led here."""
-        f, g = self.context.rule.f, local.grad
+        """Accumulators at w: after the update there; a stationary flow has other ones."""
+        return self._accumulated(local.grad, h)
+
+    def _accumulated(self, g: Tensor, h: float) -> States:
+        """Accumulators after the update with a mean gradient and the oscillation of the step that led here."""
+        f = self.context.rule.f
         ahead = self._advanced(self.before, 1.0 if self._fresh else h)
         means = self._means(ahead, g)
         if self._fresh:
@@ -402,8 +406,8 @@ def _relaxed(margin: Tensor, threshold: float) -> Tensor:
     return torch.where(margin < -EXCESS * threshold, SHARE * margin, margin)
 
 
-def _cost(clock: list[float]) -> Row:
-    """Time per phase in gradients; the first phase is one gradient, with its graph."""
+def cost_row(clock: list[float]) -> Row:
+    """Time per phase in gradients; the first phase is one gradient."""
     grad = clock[1] - clock[0]
     phases = dict(zip(("grad", "eig", "third", "sdcp"), (b - a for a, b in pairwise(clock)), strict=True))
     return {f"cost/{k}": v / grad for k, v in phases.items()} | {"cost/total": (clock[-1] - clock[0]) / grad}
