@@ -26,7 +26,8 @@ class Summary:
     """The headline figures of one run; a figure which is not defined is None and `reasons` says why.
 
     `edge` is E as (first step, stop). The `*_absolute` figures are means over E in the units of the series; `stable_*`
-    are the stable flow's. `edge_ratio_*`: midpoint top eigenvalue over λ* on E. Dicts are by optimizer state.
+    are the stable flow's. `edge_ratio_*`: midpoint top eigenvalue over λ* on E; `edge_ratio_critical`: the mean of as many midpoint
+    eigenvalues as the central flow holds at λ*, since the largest of several that fluctuate is biased upwards. Dicts are by optimizer state.
     """
 
     steps: int
@@ -34,6 +35,7 @@ class Summary:
     edge: tuple[int, int] | None = None
     edge_ratio_mean: float | None = None
     edge_ratio_max: float | None = None
+    edge_ratio_critical: float | None = None
     loss_mean: float | None = None
     predicted_loss_error: float | None = None
     predicted_loss_error_absolute: float | None = None
@@ -87,6 +89,7 @@ _TABLE: tuple[tuple[str, str, str | None], ...] = (
     ("edge E: first step, stop", "edge", None),
     ("midpoint top eigenvalue / λ*, mean over E", "edge_ratio_mean", None),
     ("midpoint top eigenvalue / λ*, greatest in E", "edge_ratio_max", None),
+    ("midpoint critical eigenvalues / λ*, mean over E", "edge_ratio_critical", None),
     ("predicted loss, relative error", "predicted_loss_error", "stable_loss_error"),
     ("predicted loss, mean absolute error", "predicted_loss_error_absolute", "stable_loss_error_absolute"),
     ("smoothed loss, mean over E", "loss_mean", None),
@@ -199,6 +202,15 @@ def _edge_ratio(view: _View) -> Iterable[object]:
     return [float(np.nanmean(ratio)), float(np.nanmax(ratio))]
 
 
+def _edge_ratio_critical(view: _View) -> Iterable[object]:
+    series = (("midpoint", "eigenvalues"), ("midpoint", "threshold"), (view.central, "critical"))
+    (values, threshold, critical), E = view.on_edge(*series)
+    held = np.arange(values.shape[1]) < critical[E, None]
+    if not held.any():
+        raise _UndefinedError(f"the {view.central} flow has no critical mode on the edge")
+    return [float(np.nanmean((values / threshold[:, None])[E][held]))]
+
+
 def _scalar_error(name: str, process: Callable[[_View], str], series: str) -> Callable[[_View], Iterable[object]]:
     def figures(view: _View) -> Iterable[object]:
         (measured, predicted), E = view.on_edge(("discrete", name), (process(view), series))
@@ -268,6 +280,7 @@ def _finite_values(series: Array) -> Array:
 _FIGURES: tuple[tuple[tuple[str, ...], Callable[[_View], Iterable[object]]], ...] = (
     (("edge",), _edge),
     (("edge_ratio_mean", "edge_ratio_max"), _edge_ratio),
+    (("edge_ratio_critical",), _edge_ratio_critical),
     (("loss_mean",), _mean("loss")),
     (
         ("predicted_loss_error", "predicted_loss_error_absolute"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import sympy as sp
@@ -61,8 +62,7 @@ def results(d: Derivation) -> dict[str, Any]:
         "shape": form.shape,
     }
     found |= {"feedthrough": form.feedthrough, "lag": form.lag, "pole start": form.pole_start}
-    found |= {"polynomial": sp.Poly(stab.polynomial, z).monic().as_expr(), "threshold": stab.threshold}
-    found |= {"conditions": _conditions(d)}
+    found |= {"polynomial": _monic(d), "conditions": _conditions(d), "threshold": stab.threshold}
     found |= {"w stable": flow.w_stable, "w X": flow.w_X, "w average": flow.w_average, "memory": flow.memory}
     found |= {f"jacobian {k}": e for k, e in enumerate(flow.jacobian)}
     found |= {
@@ -113,12 +113,24 @@ def functions_of(source: str) -> dict[str, str]:
 
 def _conditions(d: Derivation) -> tuple[bool, ...]:
     """Where all conditions are positive: they are determined up to positive factors, and only all together."""
+    found = _at_points(d, d.stability.conditions)
+    return tuple(all(value > 0 for value in values) for values in found)
+
+
+def _monic(d: Derivation) -> tuple[tuple[str, ...], ...]:
+    """The characteristic polynomial's coefficients over the leading one, which is free; exact division may take for ever."""
+    found = _at_points(d, sp.Poly(d.stability.polynomial, z).all_coeffs())
+    return tuple(tuple(f"{sp.re(value / values[0]):.10e}" for value in values) for values in found)
+
+
+def _at_points(d: Derivation, expressions: Sequence[sp.Expr]) -> list[list[sp.Expr]]:
+    """Values at random hyperparameters, and at whole clocks."""
     clocks = {d.update.old(n) for n, s in d.update.states.items() if s.counter}
-    conditions = [c.xreplace(d.stability.clock) for c in d.stability.conditions]
-    symbols = sorted(set().union(clocks, *(c.free_symbols for c in conditions)), key=str)
+    written = [e.xreplace(d.stability.clock) for e in expressions]
+    symbols = sorted(set().union(clocks, *(e.free_symbols for e in written)), key=str)
     rng = random.Random(0)
     points = [{s: sp.Rational(rng.randint(1, 99), 1 if s in clocks else 100) for s in symbols} for _ in range(GRID)]
-    return tuple(all(c.subs(point).evalf() > 0 for c in conditions) for point in points)
+    return [[e.subs(point).evalf() for e in written] for point in points]
 
 
 def _certified(d: Derivation) -> tuple[bool, ...]:

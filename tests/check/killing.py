@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+import multiprocessing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -31,24 +30,30 @@ class Fate:
     by: str = ""
 
 
-class Expired(BaseException):
+class Expired(Exception):
     """A mutant ran too long."""
 
 
-@contextmanager
-def limited(seconds: int) -> Generator[None]:
-    """Interrupt what runs longer."""
+def limited(make: Callable[[], Any], seconds: float) -> Any:
+    """What a function returns, run in a child process that is killed if it runs longer: nothing else stops every endless loop.
 
-    def expire(*_: Any) -> None:
-        raise Expired
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(seconds)
+    Raises:
+        Expired: If it did.
+    """
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sending.send(make()), daemon=True)
+    child.start()
+    sending.close()
     try:
-        yield
+        if not receiving.poll(seconds):
+            raise Expired
+        return receiving.recv()
+    except EOFError:
+        raise Expired from None  # it died, as where memory ran out
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        child.kill()
+        child.join()
 
 
 Trust = Callable[[UpdateRule], tuple[Claim, ...]]
@@ -134,24 +139,34 @@ class Original:
 def _examine(rule: UpdateRule, original: Original, mutant: Mutant, changed: Changes) -> Fate | None:
     """The fate on one rule, or None if nothing that can be seen has changed there or no claim has noticed."""
     try:
-        with limited(LIMIT):
-            d = derive(rule)
-            now = results(d)
-            if same(original.results, now):
-                changed.forms += [rule.name] * (original.results[FORM] != now[FORM])
-                return None
-            killer = _killer(Subject(d, original.rule.record()), original.claims)
-            differences = [] if killer else differing(original.results, now)
-    except RuleRefused as refusal:
-        return Fate(mutant, "caught", f"refused: {str(refusal)[:80]}")
-    except AssertionError as error:
-        return Fate(mutant, "caught", f"own check: {str(error)[:80]}")
+        fate, seen = limited(lambda: _derived(rule, original, mutant), LIMIT)
     except Expired:
         return Fate(mutant, "caught", "hangs")
+    changed.results += seen.results
+    changed.forms += seen.forms
+    return fate
+
+
+def _derived(rule: UpdateRule, original: Original, mutant: Mutant) -> tuple[Fate | None, Changes]:
+    """The fate on one rule if it is known, and what has changed without notice."""
+    seen = Changes()
+    try:
+        d = derive(rule)
+        now = results(d)
+        if same(original.results, now):
+            seen.forms += [rule.name] * (original.results[FORM] != now[FORM])
+            return None, seen
+        killer = _killer(Subject(d, original.rule.record()), original.claims)
+        if killer:
+            return Fate(mutant, "killed", f"{rule.name}: {killer.reference} {killer.name}"), seen
+        seen.results += [f"{rule.name}: {n}" for n in differing(original.results, now)]
+    except RuleRefused as refusal:
+        return Fate(mutant, "caught", f"refused: {str(refusal)[:80]}"), seen
+    except AssertionError as error:
+        return Fate(mutant, "caught", f"own check: {str(error)[:80]}"), seen
     except Exception as error:
-        return Fate(mutant, "caught", f"crash: {type(error).__name__}")
-    changed.results += [f"{rule.name}: {n}" for n in differences]
-    return Fate(mutant, "killed", f"{rule.name}: {killer.reference} {killer.name}") if killer else None
+        return Fate(mutant, "caught", f"crash: {type(error).__name__}"), seen
+    return None, seen
 
 
 def _killer(subject: Subject, claims: tuple[Claim, ...]) -> Claim | None:

@@ -200,6 +200,7 @@ def test_summary():
     expected = {
         "edge_ratio_mean": 1.0,
         "edge_ratio_max": 1.0,
+        "edge_ratio_critical": 1.0,
         "loss_mean": 4.0,
         "predicted_loss_error": 0.05,
         "predicted_loss_error_absolute": 0.2,
@@ -226,6 +227,18 @@ def test_summary():
     assert summary.onset_delay == 0 and summary.critical_max == 1
     measured = slow_smooth((np.arange(T) >= FIRST).astype(float))[E].mean()  # a step, smoothed
     assert summary.variance_ratio == pytest.approx(1.1 / measured)
+
+
+def test_the_largest_of_several_eigenvalues_is_not_their_mean():
+    records = MemoryRecords({"status": "running"})
+    random = np.random.default_rng(0)
+    for _ in range(T):
+        values = np.sort(2 + 0.2 * random.standard_normal(3))[::-1]
+        records.append("midpoint", [{"eigenvalues": np.append(values, 0.5), "threshold": 2.0}])
+        records.append("central", [{"critical": 3.0}])
+    records.finish()
+    summary = records.read().summary()
+    assert summary.edge_ratio_mean > 1.05 and abs(summary.edge_ratio_critical - 1) < 0.02
 
 
 def test_summary_as_rows_and_json():

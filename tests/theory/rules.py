@@ -1,6 +1,6 @@
 """Rules declared for the tests only; none is registered."""
 
-from theory import counter, hyper, norm2, per_parameter, sqrt, update_rule
+from theory import counter, hyper, norm2, per_parameter, scalar, sqrt, update_rule
 
 
 @update_rule(lr=hyper("(0, oo)"), beta=hyper("[0, 1)"), m=per_parameter())
@@ -67,3 +67,20 @@ def adabelief(s):
 def norm_and_decay(s):
     s.nu = s.beta2 * s.nu + (1 - s.beta2) * s.g**2
     s.w = s.w - s.lr * s.weight_decay * s.w - s.lr * s.g / sqrt(s.nu + norm2(1))
+
+
+@update_rule(
+    lr=hyper("(0, oo)"),
+    beta1=hyper("[0, 1)"),
+    beta2=hyper("[0, 1)"),
+    eps=hyper("[0, oo)"),
+    m=per_parameter(),
+    nu=scalar(nonnegative=True),
+    t=counter(),
+)
+def half_corrected(s):
+    """Only the momentum is corrected, so that λ* depends on time and P does not."""
+    s.t = s.t + 1
+    s.m = s.beta1 * s.m + (1 - s.beta1) * s.g
+    s.nu = s.beta2 * s.nu + (1 - s.beta2) * norm2(s.g)
+    s.w = s.w - s.lr * s.m / (1 - s.beta1**s.t) / (sqrt(s.nu) + s.eps)

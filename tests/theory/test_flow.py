@@ -83,6 +83,12 @@ def test_variance_of_gradient_descent_is_that_of_self_stabilization():
     assert is_zero(d.complementarity.variance + 2 * Total(g * gradS) / Total(gradS**2))
 
 
+def test_no_closed_form_where_the_threshold_depends_on_time():
+    d = derive(rules.half_corrected)
+    assert d.threshold.has(*d.normal_form.clocks) and not d.normal_form.P.has(*d.normal_form.clocks)
+    assert d.complementarity.variance is None
+
+
 def test_every_option_can_be_derived():
     for name, rule in derivable_rules().items():
         for option in rule.options:
