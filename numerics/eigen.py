@@ -325,9 +325,7 @@ class EigenTracker:
         poor = self._poor(ritz, keep, floor)
         kept, stale = self._with_aside(_Ritz(ritz.values[:keep], ritz.Q[:, :keep], ritz.AQ[:, :keep]), A)
         values, Q, AQ = kept
-        # One sign for each mode: its largest entry is positive.
-        largest = Q.gather(0, Q.abs().argmax(0, keepdim=True))
-        sign = torch.where(largest < 0, -1.0, 1.0)
+        sign = _sign(Q)
         residuals = kept.residual.norm(dim=0) / ritz.scale.clamp_min(torch.finfo(values.dtype).tiny)
         covered = keep == self.n or bool(values[-1] < floor)
         return Modes(
@@ -459,7 +457,14 @@ def _orthonormal(V: Tensor, S: Tensor) -> Tensor:
     for _ in range(2):
         V = _unit(V)
         V = _independent(V - S @ (S.T @ V))
-    return V
+    # Products by differences depend on the sign, and that of what comes here may be one of round-off.
+    return V * _sign(V)
+
+
+def _sign(Q: Tensor) -> Tensor:
+    """Return one sign for each column: its largest entry becomes positive."""
+    largest = Q.gather(0, Q.abs().argmax(0, keepdim=True))
+    return torch.where(largest < 0, -1.0, 1.0)
 
 
 def _independent(V: Tensor) -> Tensor:

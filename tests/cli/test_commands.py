@@ -132,8 +132,8 @@ def test_flags_override_the_toml_file(cli, tmp_path, monkeypatch):
     assert seen["hyper"] == {"lr": 0.2, "beta2": 0.99, "eps": 0, "bias_correction": True}
     assert (seen["steps"], seen["warm_start"], seen["kick"], seen["processes"]) == (7, 5, 1e-3, ("discrete",))
     with pytest.raises(Stop):
-        cli("run", "--rule", "gd", "--lr", "0.1/sqrt(t)", "--out", tmp_path / "out")
-    assert seen["hyper"] == {"lr": "0.1/sqrt(t)"}
+        cli("run", "--rule", "gd", "--lr", "0.1/sqrt(t)", "--stride", "8", "--out", tmp_path / "out")
+    assert seen["hyper"] == {"lr": "0.1/sqrt(t)"} and seen["stride"] == 8
 
 
 @pytest.mark.parametrize("command", COMMANDS)
