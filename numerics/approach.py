@@ -90,9 +90,9 @@ class _Look:
 
 
 def _refuse_other_rules(problem: Problem, unit: LoweredRule, double: LoweredRule) -> None:
-    g = problem.gradient(problem.w0)[1]
-    (w1, s1), (w2, s2) = (rule.f.step(problem.w0, g, rule.initial()) for rule in (unit, double))
-    same = [(a, b) for a, b in zip(s1, s2, strict=True)] + [(2 * (w1 - problem.w0), w2 - problem.w0)]
+    g, origin = problem.gradient(problem.w0)[1], torch.zeros_like(problem.w0)  # where no digit of a step is lost
+    (w1, s1), (w2, s2) = (rule.f.step(origin, g, rule.initial()) for rule in (unit, double))
+    same = [(a, b) for a, b in zip(s1, s2, strict=True)] + [(2 * w1, w2)]
     thresholds = [
         torch.as_tensor(rule.f.threshold(rule.select(s)), device=g.device) for rule, s in ((unit, s1), (double, s2))
     ]

@@ -68,6 +68,16 @@ def test_rules_that_are_not_proportional_to_their_learning_rate_are_refused():
         approach_edge(problem, *lowered(problem, "adamw", hyper, 1.0, 2.0))
 
 
+@pytest.mark.parametrize("rule", ["gd", "rmsprop"])
+def test_a_gradient_that_is_zero_but_for_round_off_is_no_reason_to_refuse(rule):
+    """As that of an attention's key bias: the step there is lost in the digits of w."""
+    problem = small_problem()
+    blind = Problem(
+        lambda w: problem.loss(w[:-1]) + 1e-13 * w[-1], torch.cat([problem.w0, problem.w0.new_tensor([0.7])])
+    )
+    assert approach_edge(blind, *lowered(blind, rule, HYPER[rule], 1.0, 2.0)).lr > 0
+
+
 def test_no_positive_curvature_is_refused():
     problem = Problem(lambda w: -(w**2).sum() - w.sum(), torch.ones(4, dtype=torch.float64))
     with pytest.raises(InputRefused, match="positive curvature"):

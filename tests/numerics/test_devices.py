@@ -47,6 +47,15 @@ def test_whole_runs_follow_their_inputs(rule, tmp_path):
     assert np.isfinite(run["central"].loss).all()
 
 
+@pytest.mark.parametrize("rule", ["gd", "rmsprop"])
+def test_long_steps_on_ghost_batches_follow_their_inputs(rule):
+    module, data = NETWORKS["mlp"]()
+    with torch.device("meta"):
+        problem = Problem.from_module(module, data, "mse", ghost_batch=3)
+        run = simulate(problem, rule, SETTINGS[rule] | {"lr": 1e-3}, 10, stride=4)
+    assert not run.manifest["stopped"] and np.isfinite(run["central"].loss).all()
+
+
 def test_a_resumed_run_follows_its_inputs(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["numerics.simulate"], "COMMIT_EVERY", 0.0)
 
