@@ -23,10 +23,10 @@ gpu-check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.sdcp_table
-	$(BIN)/python -m tests.benchmarks.step_cost
 	$(BIN)/python -m tests.benchmarks.speed
 	$(BIN)/python -m tests.benchmarks.long_steps
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.fused
 	$(BIN)/python -m tests.benchmarks.stepping
 	$(BIN)/python -m tests.benchmarks.fixed_point_table
 
