@@ -86,7 +86,7 @@ def conditions(run: Run, rule: LoweredRule, stopped: dict[str, str]) -> list[dic
             "all fast modes tracked",
             missed == 0,
             f"{missed} steps with untracked modes",
-            "modes within 5 % of λ* and above are followed",
+            "modes that could reach λ* within a step are followed",
         )
     )
     return found + _onset(run)

@@ -46,7 +46,7 @@ RECYCLED, RECYCLE_ABOVE = 12, 0.1
 PROBE_PERIOD, PROBE_STEPS = 16, 8
 ROUNDS_COLD, ROUNDS_WARM = 80, 20
 # Guards less than this fraction below the floor are never left aside.
-ASIDE_BELOW = 0.02
+ASIDE_BELOW = 0.1
 
 
 class Modes(NamedTuple):
@@ -56,7 +56,7 @@ class Modes(NamedTuple):
         values: λ, largest first, (r,).
         U: the modes as columns with UᵀPU = I, (n, r).
         HU: H U, (n, r).
-        residuals: ‖P^-½(Hu − λPu)‖ relative to the largest |λ|, (r,).
+        residuals: ‖P^-½(Hu − λPu)‖ relative to the largest |λ|, (r,); NaN for stale modes, whose HU is λPU with an earlier λ.
         products: Hessian products spent.
         complete: whether every eigenvalue ≥ floor should be among the values, accurate to the tolerance.
         stale: which modes were left aside and are as an earlier call found them, (r,).
@@ -297,12 +297,12 @@ class EigenTracker:
         """Return which of the first `keep` Ritz pairs need work, as a mask.
 
         The angle between a Ritz vector and the true subspace is about its residual over the distance of its value from
-        the untracked rest of the spectrum, for which the last guard stands.
+        the rest of the spectrum, for which the last guard stands, or the first of those left aside.
         """
         values = ritz.values[:keep]
         norms = ritz.residual[:, :keep].norm(dim=0)
         scale = torch.clamp(ritz.scale, min=abs(floor))
-        rest = values[-1] if self._aside is None or not len(self._aside.values) else self._aside.values[-1]
+        rest = values[-1] if self._aside is None or not len(self._aside.values) else self._aside.values[0]
         gap = torch.maximum(values - rest, GAP * scale)
         wanted = torch.arange(len(values), device=values.device) < self._wanted(values, floor)
         allowed = torch.where(wanted, ANGLE_FACTOR * (self.tol / 10) ** 0.5 * gap, GUARD_TOLERANCE * scale)
@@ -327,6 +327,7 @@ class EigenTracker:
         values, Q, AQ = kept
         sign = _sign(Q)
         residuals = kept.residual.norm(dim=0) / ritz.scale.clamp_min(torch.finfo(values.dtype).tiny)
+        residuals = torch.where(stale, torch.nan, residuals)
         covered = keep == self.n or bool(values[-1] < floor)
         return Modes(
             values,
@@ -347,8 +348,9 @@ class EigenTracker:
         fresh = torch.zeros_like(ritz.values, dtype=torch.bool)
         if self._aside is None:
             return ritz, fresh
-        Q = _orthonormal(A.metric.up(self._aside.U), ritz.Q)
-        values = self._aside.values[: Q.shape[1]]
+        Q, values = _orthonormal(A.metric.up(self._aside.U), ritz.Q), self._aside.values
+        if Q.shape[1] < len(values):  # some are among the rest by now: they are sought anew
+            return ritz, fresh
         stale = torch.cat([fresh, torch.ones_like(values, dtype=torch.bool)])
         values, Q, AQ = (torch.cat(pair, -1) for pair in zip(ritz, (values, Q, Q * values), strict=True))
         order = values.argsort(descending=True, stable=True)

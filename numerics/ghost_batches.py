@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
+from numerics.boundary import normal, seeded_generator
 from numerics.errors import InputRefused
 
 if TYPE_CHECKING:
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Loss = Callable[[Tensor], Tensor]
-
-# The criterion of two batches together and the mean over both may differ by this much, relative, in units of round-off.
-ROUND_OFF = 1e4
 
 
 @dataclass(frozen=True)
@@ -91,51 +90,77 @@ def batches(data: tuple[Any, Any], size: int) -> list[slice]:
     Raises:
         InputRefused: if the size is not positive, or the tensors have no first axis in common.
     """
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise InputRefused(f"ghost_batch must be an integer ≥ 1 (examples per batch), got {size!r}; or leave it out")
-    lengths = {len(t) if t.ndim else 0 for t in _tensors(data)}
-    if len(lengths) != 1 or 0 in lengths:
-        raise InputRefused(
-            f"ghost batches need inputs and targets with one first axis in common, the examples, got lengths "
-            f"{sorted(lengths)}; reshape the data or leave ghost_batch out"
-        )
-    (count,) = lengths
-    number = -(-count // size)
+    count = count_examples(data, "ghost batches")
+    number = -(-count // _accept_size(size))
     bounds = [count * b // number for b in range(number + 1)]
     return [slice(*pair) for pair in pairwise(bounds)]
 
 
-def take(data: Any, examples: slice) -> Any:
-    """Return those examples of every tensor in the data."""
-    if isinstance(data, torch.Tensor):
-        return data[examples]
-    if isinstance(data, tuple | list):
-        return type(data)(take(part, examples) for part in data)
-    return {key: take(part, examples) for key, part in data.items()} if isinstance(data, dict) else data
+def _accept_size(size: object) -> int:
+    accepted = index(size) if isinstance(size, SupportsIndex) and not isinstance(size, bool) else 0
+    if accepted < 1:
+        raise InputRefused(f"ghost_batch must be an integer ≥ 1 (examples per batch), got {size!r}; or leave it out")
+    return accepted
 
 
-def refuse_criterion(whole: Tensor, mean: Tensor) -> None:
-    """Refuse a criterion that is not a mean over examples.
-
-    Args:
-        whole: the criterion of two batches taken together.
-        mean: the mean of the two batches' own, weighted by their sizes.
+def count_examples(data: Any, who: str) -> int:
+    """Return the length of the first axis that all tensors in the data have in common.
 
     Raises:
-        InputRefused: if the two differ by more than round-off.
+        InputRefused: there is none; `who` (in the plural) needs it.
     """
-    if not bool((whole - mean).abs() <= ROUND_OFF * torch.finfo(whole.dtype).eps * (1 + whole.abs())):
+    lengths: set[int] = set()
+
+    def measure(x: Tensor) -> Tensor:
+        lengths.add(len(x) if x.ndim else 0)
+        return x
+
+    map_tensors(measure, data)
+    if len(lengths) != 1 or 0 in lengths:
         raise InputRefused(
-            f"with ghost batches the criterion must be a mean over examples, but two batches together give "
-            f"{float(whole):.6g} and their mean is {float(mean):.6g}; use another criterion or leave ghost_batch out"
+            f"{who} need inputs and targets with one first axis in common, the examples, got lengths {sorted(lengths)}; "
+            f"reshape the data, or do without {who}"
         )
+    return lengths.pop()
 
 
-def _tensors(data: Any) -> Iterator[Tensor]:
-    if isinstance(data, torch.Tensor):
-        yield data
-    elif isinstance(data, tuple | list):
-        for part in data:
-            yield from _tensors(part)
-    elif isinstance(data, dict):
-        yield from _tensors(tuple(data.values()))
+def take(data: Any, examples: slice) -> Any:
+    """Return those examples of every tensor in the data."""
+    return map_tensors(lambda x: x[examples], data)
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return the value with its tensors changed, also those in tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        parts = [map_tensors(change, v) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, dict):
+        return {k: map_tensors(change, v) for k, v in value.items()}
+    return value
+
+
+def beside(w: Tensor) -> Tensor:
+    """Return a point near w, always the same: at a starting point a loss may look simpler than it is, as with weights of 0."""
+    size = float(w.norm()) / len(w) ** 0.5 or 1.0
+    return w + 0.05 * size * normal((len(w),), seeded_generator(0), w)
+
+
+def mean_tolerance(dtype: torch.dtype) -> float:
+    """Return by how much, relatively, a mean over examples may differ from that of its parts: round-off with a wide margin."""
+    return 1e-9 if dtype == torch.float64 else 1e-4
+
+
+def refuse_other_than_scalar(value: object, name: str) -> None:
+    """Refuse what is no loss.
+
+    Raises:
+        InputRefused: if it is not a tensor without axes.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise InputRefused(f"{name} must return a scalar tensor, got {type(value).__name__}; leave out .item()")
+    if value.ndim:
+        raise InputRefused(
+            f"{name} must return a scalar, got shape {tuple(value.shape)}; end it with .mean() or .sum()"
+        )

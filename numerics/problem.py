@@ -10,7 +10,7 @@ from torch import nn
 
 from numerics.derivatives import LocalDerivatives, NonFiniteLoss, evaluate
 from numerics.errors import InputRefused
-from numerics.ghost_batches import on_leaf, terms_of
+from numerics.ghost_batches import on_leaf, refuse_other_than_scalar, terms_of
 from numerics.models.losses import CRITERIA
 from numerics.models.network import Network
 from numerics.self_check import CheckReport, check_derivatives
@@ -102,7 +102,7 @@ class Problem:
 
     @staticmethod
     def _of(network: Network, name: str, settings: dict[str, Any]) -> Problem:
-        problem = Problem(network.objective(), network.flat, blocks=network.blocks, name=name)
+        problem = Problem(network.objective(name), network.flat, blocks=network.blocks, name=name)
         problem._network, problem.settings = network, settings
         return problem
 
@@ -231,13 +231,8 @@ def _refuse_loss(loss: Callable[[Tensor], Tensor], w0: Tensor, name: str) -> Non
         )
 
 
-def _refuse_value(value: object, w0: Tensor, name: str) -> None:
-    if not isinstance(value, torch.Tensor):
-        raise InputRefused(f"{name} must return a scalar tensor, got {type(value).__name__}; leave out .item()")
-    if value.ndim:
-        raise InputRefused(
-            f"{name} must return a scalar, got shape {tuple(value.shape)}; end it with .mean() or .sum()"
-        )
+def _refuse_value(value: Tensor, w0: Tensor, name: str) -> None:
+    refuse_other_than_scalar(value, name)
     if value.dtype != w0.dtype:
         raise InputRefused(f"{name} must return the dtype of w0, {w0.dtype}, got {value.dtype}; convert the data or w0")
     if value.device != w0.device:

@@ -20,23 +20,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import distributed as dist
 
-from numerics.boundary import normal, seeded_generator
 from numerics.derivatives import NonFiniteLoss, ThirdMethod, require_finite
 from numerics.errors import InputRefused
-from numerics.ghost_batches import take
-from numerics.models.network import Network, map_tensors
+from numerics.ghost_batches import beside, count_examples, mean_tolerance
 from numerics.problem import CheckReport, Problem
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from numerics.models.network import Network
+
 T = TypeVar("T")
 
 __all__ = ["RankLost", "ShardedDerivatives", "ShardedProblem", "launched", "process_group", "shard"]
-
-# A sum over two parts of a shard may differ from the whole by this much, relatively, for a mean over examples.
-MEAN_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 class RankLost(RuntimeError):
@@ -105,7 +102,7 @@ def shard(problem: Problem) -> ShardedProblem:
             f"{ranks} processes need an example each, and there are {count} examples; start fewer processes"
         )
     rows = slice(rank * count // ranks, (rank + 1) * count // ranks)
-    return ShardedProblem(Problem._of(_part(network, rows), problem.name, problem.settings))
+    return ShardedProblem(Problem._of(network.part(rows), problem.name, problem.settings))
 
 
 class ShardedProblem(Problem):
@@ -256,29 +253,7 @@ def _require_network(problem: Problem) -> Network:
 
 
 def _examples(network: Network) -> int:
-    """Return the length of the first axis of inputs and targets.
-
-    Raises:
-        InputRefused: there is no such common length.
-    """
-    lengths: list[int] = []
-
-    def measure(x: Tensor) -> Tensor:
-        lengths.append(len(x) if x.ndim else 0)
-        return x
-
-    map_tensors(measure, (network.inputs, network.targets))
-    if len(set(lengths)) != 1 or not lengths[0]:
-        raise InputRefused(
-            "several processes can share data whose tensors all count the examples on the first axis, got lengths "
-            f"{sorted(set(lengths))}; rearrange the data, or use one process"
-        )
-    return lengths[0]
-
-
-def _part(network: Network, rows: slice) -> Network:
-    inputs, targets = take((network.inputs, network.targets), rows)
-    return replace(network, inputs=inputs, targets=targets)
+    return count_examples((network.inputs, network.targets), "several processes")
 
 
 def _refuse_other_than_mean(problem: ShardedProblem, network: Network) -> None:
@@ -287,20 +262,15 @@ def _refuse_other_than_mean(problem: ShardedProblem, network: Network) -> None:
     Raises:
         InputRefused: it is not.
     """
-    count, w = _examples(network), problem.w0
-    w = w + 0.05 * w.norm() / len(w) ** 0.5 * normal((len(w),), seeded_generator(0), w)
-    difference = 0.0
+    count, error = _examples(network), 0.0
     if count > 1:
         cut = 1 + (count - 1) // 3
-        with torch.no_grad():
-            parts = [(part, _part(network, part)) for part in (slice(cut), slice(cut, count))]
-            mean = sum(len(range(count)[part]) / count * float(piece.loss(w)) for part, piece in parts)
-            whole = float(network.loss(w))
-        difference = abs(whole - mean) / max(abs(whole), abs(mean), torch.finfo(w.dtype).tiny)
-    worst: list[Any] = [None] * dist.get_world_size()
-    _together(lambda: dist.all_gather_object(worst, difference))
-    if not max(worst) <= MEAN_TOLERANCE[w.dtype]:
+        error = network.mean_error([slice(0, cut), slice(cut, count)], beside(problem.w0))
+    errors: list[Any] = [None] * dist.get_world_size()
+    _together(lambda: dist.all_gather_object(errors, error))
+    worst = float(torch.tensor(errors).max())  # nan, should there be one
+    if not worst <= mean_tolerance(problem.dtype):
         raise InputRefused(
             f"several processes can share a loss that is a mean over examples, but {problem.name} differs from the mean of its "
-            f"parts by {max(worst):.1e}, relatively; use such a criterion and no layer that mixes examples, or one process"
+            f"parts by {worst:.1e}, relatively; use such a criterion and no layer that mixes examples, or one process"
         )

@@ -108,12 +108,12 @@ def simulate(
         InputRefused: If an argument does not fit; RuleRefused if the rule does not.
     """
     _refuse_arguments(steps, warm_start, kick, processes, substeps, out, resume)
-    _refuse_stride(stride, substeps, processes)
     numbers, choices = _split(hyper)
     derivation = derive(rule, **choices)
     _refuse_undefined(derivation, processes)
     emitted = derivation.emitted_at_rest if "stationary" in processes else derivation.emitted
     lowered = lower(emitted, numbers, problem.blocks, problem.w0)
+    _refuse_stride(stride, substeps, processes, lowered)
     derivation.certify(numbers)
     start = lowered.pack(state)
     config = dict(
@@ -285,8 +285,8 @@ def _refuse_arguments(
         raise InputRefused("resume=True needs out=, the run directory to continue, got None.")
 
 
-def _refuse_stride(stride: int, substeps: int, processes: Sequence[str]) -> None:
-    if not isinstance(stride, int) or stride < 1:
+def _refuse_stride(stride: int, substeps: int, processes: Sequence[str], rule: LoweredRule) -> None:
+    if not isinstance(stride, int) or isinstance(stride, bool) or stride < 1:
         raise InputRefused(f"stride must be an integer ≥ 1 (optimizer steps per flow step), got {stride!r}.")
     if stride > 1 and substeps > 1:
         raise InputRefused(
@@ -298,6 +298,13 @@ def _refuse_stride(stride: int, substeps: int, processes: Sequence[str]) -> None
             f"stride must be 1 with the process {short[0]!r}, which makes a flow step at every optimizer step, got {stride}; leave "
             "one of them out."
         )
+    if stride > 1 and (rule.filters or rule.matrix):
+        why = (
+            "a matrix preconditioner (a long step may leave the positive definite matrices)"
+            if rule.matrix
+            else "momentum (its filter oscillates, which long steps cannot follow)"
+        )
+        raise InputRefused(f"stride must be 1 for a rule with {why} such as {rule.name!r}, got {stride}; leave it out.")
 
 
 def _refuse_undefined(derivation: Derivation, processes: Sequence[str]) -> None:

@@ -65,9 +65,8 @@ def complementarity(form: NormalForm, stab: Stability, flow: Flow) -> Complement
     assert is_zero(A + B * one_mode), "the one-mode solution does not keep the margin"
     moving = [a for a in form.accumulators if form.P.has(a)]
     timed = bool(stab.threshold.free_symbols & set(form.clocks))
-    closed = (
-        form.shape is Shape.SCALAR and len(moving) <= 1 and not timed
-    )  # with a clock SymPy's roots grow without bound
+    # With a clock SymPy's roots grow without bound.
+    closed = form.shape is Shape.SCALAR and len(moving) <= 1 and not timed
     variance, at_edge = _variance(form, stab, A, B) if closed else (None, {})
     return Complementarity(stable, per_X, one_mode, variance, at_edge)
 

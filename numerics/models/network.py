@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,15 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from numerics.errors import InputRefused
-from numerics.ghost_batches import SummedLoss, batches, refuse_criterion, take
+from numerics.ghost_batches import (
+    SummedLoss,
+    batches,
+    beside,
+    map_tensors,
+    mean_tolerance,
+    refuse_other_than_scalar,
+    take,
+)
 from numerics.models.losses import refuse_non_finite, refuse_targets
 
 if TYPE_CHECKING:
@@ -78,28 +86,59 @@ class Network:
         both = (self.inputs, self.targets)
         return both if self.ghost_batch is None else take(both, batches(both, self.ghost_batch)[0])
 
-    def objective(self) -> Callable[[Tensor], Tensor]:
+    def objective(self, name: str = "loss") -> Callable[[Tensor], Tensor]:
         """Return the loss in the form whose derivatives are to be taken: whole, or as a sum over ghost batches.
 
-        A criterion that is not a mean over examples is refused (InputRefused).
+        Raises:
+            InputRefused: for a criterion or a layer with which the loss is not a mean over examples.
         """
         ranges = [] if self.ghost_batch is None else batches((self.inputs, self.targets), self.ghost_batch)
         if len(ranges) < 2:
             return self.loss
-        total = ranges[-1].stop
-        terms = tuple(self._share(examples, total) for examples in ranges)
+        error = self.mean_error(ranges, beside(self.flat), name)
+        if not error <= mean_tolerance(self.flat.dtype):
+            raise InputRefused(
+                f"with ghost batches the loss must be a mean over examples, but {name} of two batches differs from the mean of "
+                f"their own by {error:.1e}, relatively; use such a criterion and no layer that mixes examples, or leave "
+                f"ghost_batch out"
+            )
+        return SummedLoss(tuple(self._share(examples, ranges[-1].stop) for examples in ranges))
+
+    def mean_error(self, ranges: Sequence[slice], w: Float[Tensor, " n"], name: str = "loss") -> float:
+        """Return by how much the loss on two adjoining ranges of examples differs from the mean of its two values.
+
+        Args:
+            ranges: of examples, at least two, each beginning where the one before ends.
+            w: where the loss is evaluated.
+            name: how messages call the loss.
+
+        Returns:
+            The largest difference, relative to the size of the loss.
+
+        Raises:
+            InputRefused: if the loss is not a scalar.
+        """
+        errors = []
         with torch.no_grad():
-            values = [term(self.flat) for term in terms]
-            for number, (a, b) in enumerate(pairwise(ranges)):
-                both = self._share(slice(a.start, b.stop), total)
-                refuse_criterion(both(self.flat), values[number] + values[number + 1])
-        return SummedLoss(terms)
+            values = [self.part(examples).loss(w) for examples in ranges]
+            refuse_other_than_scalar(values[0], name)
+            for (a, b), (value_a, value_b) in zip(pairwise(ranges), pairwise(values), strict=True):
+                whole = self.part(slice(a.start, b.stop)).loss(w)
+                share = (a.stop - a.start) / (b.stop - a.start)
+                mean = share * value_a + (1 - share) * value_b
+                # Not |mean|: two values of opposite sign leave no more than their round-off.
+                size = torch.maximum(whole.abs(), share * value_a.abs() + (1 - share) * value_b.abs())
+                errors.append((whole - mean).abs() / size.clamp(min=torch.finfo(w.dtype).tiny))
+        return float(torch.stack(errors).max())  # nan, should there be one
+
+    def part(self, examples: slice) -> Network:
+        """Return the same network with some of the examples."""
+        inputs, targets = take((self.inputs, self.targets), examples)
+        return replace(self, inputs=inputs, targets=targets)
 
     def _share(self, examples: slice, total: int) -> Callable[[Tensor], Tensor]:
         """Return the part of the loss that comes from some of `total` examples."""
-        inputs, targets = take((self.inputs, self.targets), examples)
-        part = replace(self, inputs=inputs, targets=targets, ghost_batch=None)
-        weight = (examples.stop - examples.start) / total
+        part, weight = self.part(examples), (examples.stop - examples.start) / total
         return lambda w: weight * part.loss(w)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Network:
@@ -117,17 +156,6 @@ class Network:
 def cast(value: Any, dtype: torch.dtype, device: torch.device | None = None) -> Any:
     """Return floating tensors in that precision and all tensors on that device, and everything else as it is."""
     return map_tensors(lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else None), value)
-
-
-def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Return the value with its tensors changed, also those in tuples, lists and dicts."""
-    if isinstance(value, torch.Tensor):
-        return change(value)
-    if isinstance(value, tuple | list):
-        return type(value)(map_tensors(change, v) for v in value)
-    if isinstance(value, dict):
-        return {k: map_tensors(change, v) for k, v in value.items()}
-    return value
 
 
 def describe(module: nn.Module, name: str) -> str:

@@ -141,7 +141,7 @@ class AveragedFlow:
         a = self._updated(local, h)
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
         self._threshold = threshold
-        modes = self._tracker.track(local.quick_hessian_product, P, (1 - self._width()) * threshold)
+        modes = self._follow(local, P, threshold)
         clock.append(time.perf_counter())
         here = Here(local, a, P, threshold, modes)
         U = self._critical(modes, threshold)
@@ -167,25 +167,36 @@ class AveragedFlow:
             )
         return row
 
-    def _window(self, modes: Modes, threshold: float) -> float:
-        """How far below λ* a mode could lie and yet reach it within the step, from how fast eigenvalues rose lately."""
+    def _follow(self, local: LocalDerivatives, P: Tensor, threshold: float) -> Modes:
+        """The top modes; where eigenvalues rise faster than before, those from farther below λ* are brought up to date too."""
+        reach = self._width()
+        modes = self._tracker.track(local.quick_hessian_product, P, (1 - reach) * threshold)
+        self._learn(modes, threshold)
+        wider = self._width()
+        rough = modes.stale | (modes.values < (1 - reach) * threshold)
+        if wider > reach and bool((rough & (modes.values >= (1 - wider) * threshold)).any()):
+            modes = self._tracker.track(local.quick_hessian_product, P, (1 - wider) * threshold)
+            self._values, self._since = modes.values / threshold, modes.stale.to(torch.int64)
+        return modes
+
+    def _learn(self, modes: Modes, threshold: float) -> None:
+        """How fast eigenvalues rose lately, from the modes that are freshly found."""
         (before, since), values = (self._values, self._since), modes.values / threshold
         common = min(len(before), len(values))
         ages = torch.nn.functional.pad(since[:common] + 1, (0, len(values) - common))
         rises = ((values[:common] - before[:common]) / ages[:common])[~modes.stale[:common]]
         self._values, self._since = values, torch.where(modes.stale, ages, 0)
-        if not len(rises):
-            return WINDOW
-        repelled = bool(values[0] > 1 + REPELLED)
-        self._rise = max(float(rises.max()), FORGET * self._rise, WINDOW / RISES if repelled else 0.0)
-        return self._width()
+        if len(rises):
+            repelled = bool(values[0] > 1 + REPELLED)
+            self._rise = max(float(rises.max()), FORGET * self._rise, WINDOW / RISES if repelled else 0.0)
 
     def _width(self) -> float:
+        """How far below λ*, as a fraction, a mode could lie and yet reach it within the step."""
         return min(WINDOW, max(NARROWEST, RISES * self._rise))
 
     def _critical(self, modes: Modes, threshold: float) -> Tensor:
         """The modes that take part in the complementarity problem, (n, k)."""
-        k = spectral_cut(modes.values, threshold, self._window(modes, threshold)) if self.oscillates else 0
+        k = spectral_cut(modes.values, threshold, self._width()) if self.oscillates else 0
         return modes.U[:, :k]
 
     def _pull(self, curvature_gradient: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ follows how far critical eigenvalues were found from λ* at the end of the last 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from numerics.derivatives import NonFiniteLoss
 from numerics.eigen import Modes
-from numerics.errors import InputRefused
 from numerics.lowered import States
 from numerics.matrix import times
 from numerics.processes.averaged import AveragedFlow, Here, Oscillation, cost_row
@@ -29,6 +29,12 @@ from numerics.processes.stabilised import Point, leap, stages_for
 EXCESS, GROWTH = 0.01, 2.0
 # Variances below this fraction of the largest are none.
 ACTIVE = 1e-9
+# An average of gradients relaxes by at most this share per step.
+RELAXES = 1.0
+# A step that needs so many times more evaluations than single steps would is not made.
+WASTEFUL = 10
+# Series that say how a step went, and are the same all through it.
+HELD = ("sdcp_status", "complete")
 
 
 @dataclass(frozen=True)
@@ -45,21 +51,6 @@ class LongSteps(AveragedFlow):
     def __init__(
         self, context: Context, w: Tensor, states: States, name: str, *, oscillates: bool, stride: int, **settings: Any
     ) -> None:
-        """Start like AveragedFlow.
-
-        Raises:
-            InputRefused: if the rule has filter states or a matrix preconditioner.
-        """
-        if context.rule.filters:
-            raise InputRefused(
-                f"stride must be 1 for a rule with momentum such as {context.rule.name!r} (its filter oscillates, which long "
-                f"steps cannot follow), got {stride}; leave it out"
-            )
-        if context.rule.matrix:
-            raise InputRefused(
-                f"stride must be 1 for a rule with a matrix preconditioner such as {context.rule.name!r} (a long step may leave the "
-                f"positive definite matrices), got {stride}; leave it out"
-            )
         super().__init__(context, w, states, name, oscillates=oscillates, **settings)
         # Guards change much over a long step, so none is left aside. The first step is short: nothing is known of how they rise.
         self._tracker.period = 1
@@ -68,6 +59,7 @@ class LongSteps(AveragedFlow):
         self._there: Row = {}
         self._position = self._length = 0
         self._core: Mapping[str, Any] = {}
+        self._failure: ProcessStopped | None = None  # of the long step that begins where the present one ends
 
     def step(self) -> Row:
         """Advance by one optimizer step.
@@ -79,18 +71,32 @@ class LongSteps(AveragedFlow):
             ProcessStopped: as for AveragedFlow.
         """
         if self._position == self._length:
-            self._here = self._there or self._leap()
-            self._core, self._length, self._position = super().state(), int(self._here["length"]), 0
-            self._core = {**self._core, "next_length": self._next_length}
-            self._there = self._leap()
-        share = self._position / self._length
-        row = _between(self._here, self._there, share)
-        curved = _curved(self._here, self._there, share, self._length)
+            self._enter()
+        share, there = self._position / self._length, self._ahead()
+        row = _between(self._here, there, share)
+        curved = _curved(self._here, there, share, self._length)
         row |= {key: row[key] + curved for key in ("loss", "predicted_loss")}
         self._position += 1
-        return {key: value for key, value in row.items() if key not in {"at", "length", "slope"}} | {
+        return {key: value for key, value in row.items() if key not in {"at", "used", "length", "slope"}} | {
             key: row[key] / self._length for key in row if key.startswith("cost/")
         }
+
+    def _ahead(self) -> Row:
+        """The row at the end of the present long step."""
+        self._there = self._there or self._leap()
+        return self._there
+
+    def _enter(self) -> None:
+        """Begin the long step that was made ahead, for its other end to be measured.
+
+        Raises:
+            ProcessStopped: If it could not be made.
+        """
+        here = self._ahead()
+        if self._failure:
+            raise self._failure
+        self._core = {**super().state(), "next_length": self._next_length}
+        self._here, self._there, self._position, self._length = here, {}, 0, int(here["length"])
 
     def _leap(self) -> Row:
         """Measure at w, move by one long step, and return the row at the start with its length."""
@@ -100,26 +106,34 @@ class LongSteps(AveragedFlow):
         a = self._updated(local, 1.0)
         P, threshold = self.context.preconditioner(a), float(self.context.rule.f.threshold(a))
         self._threshold = threshold
-        modes = self._tracker.track(local.quick_hessian_product, P, (1 - self._width()) * threshold)
+        modes = self._follow(local, P, threshold)
         clock.append(time.perf_counter())
         h = self._choose_length(modes, threshold)
         U = self._critical(modes, threshold)
         T = self._third(local, U) if U.shape[1] else local.grad.new_zeros(0, 0, len(self.w))
         clock.append(time.perf_counter())
         here = Here(local, a, P, threshold, modes)
-        h, now, closing = self._move(_Step(here, self._carried(here, U, T)), h)
+        h, now, closing = self._moved(_Step(here, self._carried(here, U, T)), h)
         clock.append(time.perf_counter())
         self.displacement = None  # is of the optimizer's present step, which lies behind
         mean = local.grad + self._pull(now.curvature_gradient) / 2
         slope = float(local.grad @ self.context.rule.f.velocity(a, local.w, mean))
         row = self._row(here, now) | cost_row(clock) | closing | {"complete": float(modes.complete)}
-        return row | {"length": h, "at": local.w, "slope": slope}
+        return row | {"length": h, "at": local.w, "used": list(a), "slope": slope}
+
+    def _moved(self, step: _Step, h: int) -> tuple[int, Oscillation, Row]:
+        """As `_move`; where that fails, which matters only once the point is reached, nothing moves and the last covariance stands."""
+        try:
+            return self._move(step, h)
+        except ProcessStopped as failure:
+            self._failure = failure
+            return h, step.guess, {"sdcp_status": 0.0}
 
     def _move(self, step: _Step, h: int) -> tuple[int, Oscillation, Row]:
         """Move by h, or by half of that as often as it leaves the domain; return the length, the covariance and what was found of it.
 
         Raises:
-            ProcessStopped: If no step stays inside.
+            ProcessStopped: If no step stays inside, or the point is far outside the stable set.
         """
         while h > 1:
             end = self._predicted(step, h)
@@ -128,7 +142,7 @@ class LongSteps(AveragedFlow):
                 if self._inside(corrected):
                     self.w, self.before, self._last = corrected[0].detach(), corrected[1:], now
                     return h, now, closing
-            h //= 2
+            h = max(2, h // 2) if h > 2 else 1
             self._next_length = max(2, h)
         raise ProcessStopped(
             f"the {self.name} flow left its domain; lower the learning rate, start later or use stride 1"
@@ -169,11 +183,26 @@ class LongSteps(AveragedFlow):
             return self._increment(point, g, self._accumulated(g, 1.0), o)
 
         try:
-            return leap(increment, start, first, h, stages_for(h, float(step.here.modes.values[0])))
+            return leap(increment, start, first, h, self._stages(step.here, h))
         except NonFiniteLoss:
             return tuple(torch.full_like(x, torch.nan) for x in start)
         finally:
             self.before = start[1:]
+
+    def _stages(self, here: Here, h: int) -> int:
+        """Stages for the fastest motion there is, of the weights or of the accumulators.
+
+        Raises:
+            ProcessStopped: If that is too fast.
+        """
+        largest = max(RELAXES, float(here.modes.values[0]))
+        stages = stages_for(h, largest) if largest < math.inf else math.inf
+        if stages > WASTEFUL * h:
+            raise ProcessStopped(
+                f"the {self.name} flow is far outside the stable set (the top eigenvalue of P⁻¹H is {largest:.3g}, the threshold "
+                f"{here.threshold:.3g}); lower the learning rate or start later"
+            )
+        return int(stages)
 
     def _increment(self, point: Point, g: Tensor, a: States, o: Oscillation) -> Point:
         """What one averaged optimizer step adds to w and the accumulators before it."""
@@ -205,28 +234,29 @@ class LongSteps(AveragedFlow):
 
     def finals(self) -> Row:
         """Weights after the last step, and the accumulators used in it."""
-        final = _between(self._here, self._there, self._position / self._length)
-        names = self.context.rule.accumulators
-        return {
-            "weights": final["at"],
-            "states": {n: final[f"states_series/{n}"] for n in names if f"states_series/{n}" in final},
-        }
+        if not self._position:
+            return super().finals()
+        here, there, last = self._here, self._ahead(), (self._position - 1) / self._length
+        used = [_mixed(a, b, last) for a, b in zip(here["used"], there["used"], strict=True)]
+        weights = _mixed(here["at"], there["at"], self._position / self._length)
+        return {"weights": weights, "states": self.context.rule.unpack(tuple(used), self.context.rule.accumulators)}
 
     def state(self) -> Mapping[str, Any]:
         """See Process; what follows the present long step is made again."""
-        return {"core": self._core, "here": self._here, "position": self._position, "length": self._length}
+        core = self._core or {**super().state(), "next_length": self._next_length}
+        return {"core": core, "here": self._here, "position": self._position, "length": self._length}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See Process."""
         super().restore(state["core"])
         self._core, self._next_length = state["core"], int(state["core"]["next_length"])
         self._here, self._position, self._length = dict(state["here"]), int(state["position"]), int(state["length"])
-        self._there = self._leap()
+        self._there = {}
 
 
 def _between(here: Row, there: Row, share: float) -> Row:
     """Row entries at a fraction of the way: numbers and vectors of one shape linearly, everything else as at the start."""
-    return {key: _mixed(value, there.get(key), share) for key, value in here.items()}
+    return {key: value if key in HELD else _mixed(value, there.get(key), share) for key, value in here.items()}
 
 
 def _curved(here: Row, there: Row, share: float, length: int) -> float:

@@ -19,7 +19,7 @@ SAFETY = 1.1
 
 
 def stages_for(h: int, largest: float) -> int:
-    """Return the fewest stages that keep eigenvalues from 0 to `largest` (per step) bounded over h ≥ 2 steps."""
+    """Return the fewest stages that keep eigenvalues from 0 to `largest` ≥ 0 (per step) bounded over h ≥ 2 steps."""
     reach = 2 * (1 - 1 / h) * SAFETY * h * largest
     return max(3, math.ceil((math.sqrt(9 + 4 * reach) - 1) / 2))
 

@@ -91,8 +91,7 @@ def one_seed(rule, hyper, seed, forms):
         problem, rule, hyper, STEPS, warm_start=start, kick=kick, seed=seed, processes=processes, check=False
     )
     edge = summarise(run, central=forms[0])
-    ratios = f"midpoint λ/λ* {edge.edge_ratio_mean:.3f}, of critical modes {edge.edge_ratio_critical:.3f}"
-    print(f"  seed {seed}: start {start}, E {edge.edge}, {ratios}", flush=True)
+    print(f"  seed {seed}: start {start}, E {edge.edge}, {edge_ratios(edge)}", flush=True)
     print(f"    stable     loss {edge.stable_loss_error:.4g}  distance {edge.distance_stable:.4g}", flush=True)
     found = {name: figures_of(run, name) for name in forms}
     for name, figures in found.items():
@@ -100,6 +99,12 @@ def one_seed(rule, hyper, seed, forms):
         print(f"    {name:10s} {text}", flush=True)
     # Row 0 of the midpoints is the start itself: where E begins there, restarting changes nothing.
     return found | (restarted(run, problem, rule, hyper, forms) if edge.edge[0] else {})
+
+
+def edge_ratios(summary):
+    """How the midpoints sit at the edge; – where no mode was critical."""
+    mean, critical = ("–" if x is None else f"{x:.3f}" for x in (summary.edge_ratio_mean, summary.edge_ratio_critical))
+    return f"midpoint λ/λ* {mean}, of critical modes {critical}"
 
 
 def restarted(run, problem, rule, hyper, forms):
@@ -121,19 +126,29 @@ def restarted(run, problem, rule, hyper, forms):
 
 def choose_lr(rule, hyper):
     """Search the grid downwards on seed 0 and print each trial."""
-    adapts = "beta2" in hyper
-    top = -7 if adapts else 2.5
+    top = -7 if "beta2" in hyper else 2.5
     for k in range(14):
         lr = 2 ** (top - k / 2)
         ratios = approach(rule, hyper | {"lr": lr}, problem_of(0), LIMIT)
-        rise = (ratios[-1] - ratios[-6]) / 5 if ratios[-1] >= 1 else float("nan")
         print(
-            f"  lr 2^{top - k / 2:<4}: after {len(ratios)} steps λ/λ* {ratios[-1]:.3g} rises by {rise:.2g} per step",
+            f"  lr 2^{top - k / 2:<4}: after {len(ratios)} steps λ/λ* {ratios[-1]:.3g} rises by {rise(ratios):.2g} per step",
             flush=True,
         )
-        if len(ratios) >= 1 / (1 - hyper["beta2"]) if adapts else rise <= SLOW:
+        if slow_enough(ratios, hyper):
             return lr
     return None
+
+
+def rise(ratios):
+    """The rise of λ/λ* per step where it comes to the edge; NaN where it does not."""
+    return (ratios[-1] - ratios[-6]) / 5 if ratios[-1] >= 1 else float("nan")
+
+
+def slow_enough(ratios, hyper):
+    """Whether the edge is reached, and as slowly as averaging asks."""
+    if "beta2" in hyper:
+        return ratios[-1] >= 1 and len(ratios) >= 1 / (1 - hyper["beta2"])
+    return rise(ratios) <= SLOW
 
 
 def shown(figures):

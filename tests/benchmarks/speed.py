@@ -221,7 +221,8 @@ def textbook(samples=1):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--networks", nargs="+", default=[n for n in SETTINGS if hasattr(numerics.models, n)])
+    networks = [n for n in SETTINGS if hasattr(numerics.models, n)]
+    parser.add_argument("--networks", nargs="+", choices=networks, default=networks)
     parser.add_argument("--skip-textbook", action="store_true")
     parser.add_argument("--skip-growth", action="store_true")
     arguments = parser.parse_args()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any
 
@@ -34,26 +35,45 @@ class Expired(Exception):
     """A mutant ran too long."""
 
 
+class HarnessFailed(Exception):
+    """The child failed outside of what is known to happen to a mutant: no fate of it."""
+
+
 def limited(make: Callable[[], Any], seconds: float) -> Any:
     """What a function returns, run in a child process that is killed if it runs longer: nothing else stops every endless loop.
 
     Raises:
-        Expired: If it did.
+        Expired: If it did, or if a signal ended the child, as where memory ran out.
+        HarnessFailed: If the function raised or left the child, or what it returned cannot be sent.
     """
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sending.send(make()), daemon=True)
+    child = context.Process(target=lambda: _answer(sending, make), daemon=True)
     child.start()
     sending.close()
     try:
         if not receiving.poll(seconds):
             raise Expired
-        return receiving.recv()
+        status, value = receiving.recv()
     except EOFError:
-        raise Expired from None  # it died, as where memory ran out
+        child.join()
+        if child.exitcode >= 0:
+            raise HarnessFailed(f"the child ended with status {child.exitcode}") from None
+        raise Expired from None
     finally:
         child.kill()
         child.join()
+    if status == "error":
+        raise HarnessFailed(value)
+    return value
+
+
+def _answer(sending: Connection, make: Callable[[], Any]) -> None:
+    """Send ("value", what the function returns), or ("error", what it raised)."""
+    try:
+        sending.send(("value", make()))
+    except Exception as error:
+        sending.send(("error", repr(error)))
 
 
 Trust = Callable[[UpdateRule], tuple[Claim, ...]]

@@ -1,5 +1,8 @@
 """Derivatives summed over ghost batches equal those of the whole batch."""
 
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -111,10 +114,74 @@ def test_inputs_in_tuples_are_split():
     close(a.gradient(a.w0)[1], b.gradient(b.w0)[1])
 
 
+class Pair(NamedTuple):
+    left: torch.Tensor
+    right: torch.Tensor
+
+
+def test_named_tuples_stay_what_they_are():
+    class Named(Sum):
+        def forward(self, x):
+            return self.linear(x.left * x.right)
+
+    data = (Pair(torch.randn(6, 3, dtype=F64), torch.randn(6, 1, dtype=F64)), torch.randn(6, 2, dtype=F64))
+    module = Named()
+    a, b = (Problem.from_module(module, data, "mse", ghost_batch=g) for g in (None, 4))
+    close(a.gradient(a.w0)[1], b.gradient(b.w0)[1])
+
+
+def test_the_size_may_be_any_integer():
+    assert len(pair(size=np.int64(5))[1].loss.terms) == 3
+
+
+class Centred(nn.Module):
+    """A layer that mixes examples, which nothing shows of at weights of 0 after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 4, dtype=F64), nn.Linear(4, 2, dtype=F64)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x):
+        h = self.first(x).tanh()
+        return self.head(h - h.mean(0))
+
+
+def zeroed(module):
+    for p in module.parameters():
+        nn.init.zeros_(p)
+    return module
+
+
+@pytest.mark.parametrize("module", [Centred(), zeroed(Centred())], ids=["head", "all"])
+def test_a_layer_that_mixes_examples_is_refused_at_weights_of_zero(module):
+    data = (torch.randn(16, 3, dtype=F64), torch.randn(16, 2, dtype=F64))
+    with pytest.raises(InputRefused, match="no layer that mixes examples"):
+        Problem.from_module(module, data, "mse", ghost_batch=4)
+
+
+def test_a_sum_over_many_examples_is_refused_in_single_precision():
+    data = (torch.randn(200, 3), 0.01 * torch.randn(200, 2))
+    module = MLP((3, 4, 2)).float()
+    with pytest.raises(InputRefused, match="mean over examples"):
+        Problem.from_module(module, data, lambda f, y: 1e-3 * (f - y).square().sum(), ghost_batch=1)
+    assert Problem.from_module(module, data, "mse", ghost_batch=1).check().ok
+
+
+def test_values_that_cancel_are_no_error():
+    x = torch.randn(8, 3, dtype=F64)
+    data = (torch.cat([x, x]), torch.cat([torch.ones(8, dtype=F64), -torch.ones(8, dtype=F64)]))
+    problem = Problem.from_module(MLP((3, 4, 2)), data, lambda f, y: (y * f.sum(1)).mean(), ghost_batch=8)
+    assert len(problem.loss.terms) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (dict(ghost_batch=0), "integer ≥ 1"),
+        (dict(ghost_batch=True), "integer ≥ 1"),
+        (dict(criterion=lambda f, y: (f - y).square().mean(1)), r"must return a scalar, got shape \(.,\); end it with"),
+        (dict(criterion=lambda f, y: float((f - y).square().mean())), "leave out .item"),
         (dict(ghost_batch=2.0), "integer ≥ 1"),
         (dict(data=(torch.zeros(5, 3, dtype=F64), torch.zeros(4, 2, dtype=F64))), "one first axis in common"),
         (dict(criterion=lambda f, y: (f - y).square().sum()), "mean over examples"),

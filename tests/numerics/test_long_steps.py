@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from numerics import simulate
+from numerics import Problem, simulate
 from numerics.errors import InputRefused
+from numerics.processes import ProcessStopped
 from numerics.processes.stabilised import leap, stages_for
 from tests.numerics.problems import small_problem
 from tests.numerics.test_simulate import SETTINGS
@@ -141,3 +142,95 @@ def test_variants_of_the_central_flow_take_long_steps_too(name):
     moved = np.linalg.norm(one.weights - one.weights_series[0])
     # Against the way of the flow, whose oscillation the ablated one does not feel.
     assert np.linalg.norm(two.weights - one.weights) < 0.05 * moved
+
+
+def test_accumulators_that_forget_fast_are_followed():
+    """Below the edge, where the weights move slowly and the average of half a step's memory is what sets the stages."""
+    hyper = dict(lr=1e-4, beta2=0.5, eps=1e-4)
+    one, long = (
+        simulate(small_problem(), "rmsprop", hyper, 200, processes=("stable",), check=False, stride=s)["stable"]
+        for s in (1, 32)
+    )
+    assert np.all(long.states["nu"] >= 0)
+    # With stages for the weights alone ν was off by more than its size.
+    assert np.linalg.norm(long.states["nu"] - one.states["nu"]) < 0.1 * np.linalg.norm(one.states["nu"])
+
+
+def test_the_last_states_are_those_used_in_the_last_step():
+    for stride in (1, 2):
+        run = simulate(small_problem(), "rmsprop", SETTINGS["rmsprop"], 31, processes=("stable",), stride=stride)
+        series = run["stable"]["states_series"]["nu"]
+        np.testing.assert_allclose(run["stable"].states["nu"], series[-1], rtol=1e-12)
+
+
+def test_where_curvature_is_negative():
+    hill = Problem(lambda w: torch.cos(w).sum(), torch.full((4,), 0.1, dtype=torch.float64))
+    run = simulate(hill, "gd", dict(lr=0.01), 40, processes=("stable", "central"), stride=16)
+    assert not run.manifest["stopped"] and np.isfinite(run["central"].loss).all()
+
+
+def test_far_outside_the_stable_set_it_stops_at_once():
+    run = simulate(small_problem(), "gd", dict(lr=1e9), 4, processes=("central",), stride=4, check=False)
+    assert "far outside the stable set" in run.manifest["stopped"]["central"]
+
+
+def failing(monkeypatch, where):
+    """The covariance problem has no solution from a step on."""
+    kind = sys.modules["numerics.processes.long_steps"].LongSteps
+    whole = kind._move
+
+    def move(self, step, h):
+        if where(self, h):
+            raise ProcessStopped("no way")
+        return whole(self, step, h)
+
+    monkeypatch.setattr(kind, "_move", move)
+
+
+def test_a_flow_that_cannot_go_on_keeps_every_row_up_to_there(monkeypatch, tmp_path):
+    made = []
+
+    def where(flow, h):
+        made.append(h)
+        return len(made) > 3
+
+    failing(monkeypatch, where)
+    arguments = dict(
+        rule="gd", hyper=dict(lr=0.05), steps=200, processes=("discrete", "central"), stride=4, check=False
+    )
+    run = simulate(small_problem(), **arguments, out=tmp_path / "run")
+    rows = sum(made[:3])
+    assert run.manifest["stopped"]["central"] == f"step {rows}: no way."
+    assert np.isfinite(run["central"].loss).sum() == rows
+    assert np.isfinite(run["central"].weights).all() and run.complete
+    made.clear()
+    assert not simulate(small_problem(), **arguments | {"steps": rows}).manifest["stopped"]  # it is not needed there
+
+
+def test_a_run_resumes_after_a_flow_has_stopped(monkeypatch, tmp_path):
+    failing(monkeypatch, lambda flow, h: flow.name == "central")
+    monkeypatch.setattr(sys.modules["numerics.simulate"], "COMMIT_EVERY", 0.0)
+
+    def interrupt(done, steps):
+        if done == 5:
+            raise _Interrupted
+
+    arguments = dict(rule="gd", hyper=dict(lr=0.05), steps=12, processes=("stable", "central"), stride=4, check=False)
+    with pytest.raises(_Interrupted):
+        simulate(small_problem(), **arguments, out=tmp_path / "run", progress=interrupt)
+    run = simulate(small_problem(), **arguments, out=tmp_path / "run", resume=True)
+    assert run.complete and list(run.manifest["stopped"]) == ["central"] and len(run["stable"].loss) == 12
+
+
+def test_a_step_of_three_is_tried_as_two(monkeypatch):
+    failing(monkeypatch, lambda flow, h: False)
+    kind = sys.modules["numerics.processes.long_steps"].LongSteps
+    monkeypatch.setattr(kind, "_inside", lambda self, point: self._next_length < 3)
+    run = simulate(small_problem(), "gd", dict(lr=0.05), 12, processes=("central",), stride=3, check=False)
+    assert not run.manifest["stopped"]
+
+
+def test_a_refused_stride_leaves_nothing_behind(tmp_path):
+    with pytest.raises(InputRefused, match="momentum"):
+        simulate(small_problem(), "heavy_ball", dict(lr=0.1, momentum=0.9), 2, stride=2, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

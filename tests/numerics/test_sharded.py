@@ -155,6 +155,24 @@ def test_what_cannot_be_shared_is_refused(make, words, tmp_path):
         assert isinstance(refusal, InputRefused) and words in str(refusal)
 
 
+def test_a_loss_that_is_nan_near_the_start_on_one_process_is_refused_on_all(tmp_path):
+    def criterion(outputs, targets):
+        # One row of the second process is marked; outputs are 0 at the start and nowhere else.
+        value = (outputs - targets).square().sum(1)
+        return torch.where(targets[:, 0] * outputs.detach().norm() > 0, torch.nan, value).mean()
+
+    def task():
+        x, y = digits(4)
+        y[:, 0] = torch.tensor([0.0, 0, 0, 1])
+        module = MLP((64, 6, 10))
+        for p in module.parameters():
+            torch.nn.init.zeros_(p)
+        return shard(Problem.from_module(module, (x, y), criterion))
+
+    for refusal in together(2, tmp_path, task):
+        assert isinstance(refusal, InputRefused) and "mean over examples" in str(refusal)
+
+
 def test_a_loss_that_is_nan_on_one_process_stops_all(tmp_path):
     def criterion(outputs, targets):
         # Targets of the second process's rows are marked; the criterion is a mean for as long as the outputs are small.
