@@ -83,6 +83,10 @@ class Here:
     threshold: float
     modes: Modes
 
+    def oscillation(self, U: Tensor) -> Tensor:
+        """HU = λ*PU on the critical modes U (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U."""
+        return torch.where(self.modes.HU[:, : U.shape[1]] == 0, torch.zeros_like(U), self.threshold * times(self.P, U))
+
 
 class AveragedFlow:
     """The stable flow (``oscillates=False``), the central flow, or the ablated flow (``regularises=False``)."""
@@ -273,8 +277,7 @@ class AveragedFlow:
             return Oscillation.none(self.w), {"sdcp_status": 0.0}
         f, g = self.context.rule.f, here.local.grad
         a, P, threshold, modes = here.a, here.P, here.threshold, here.modes
-        # HU = λ*PU on the critical modes (T3); where the Hessian's row is zero so is HU, whatever round-off is left in U.
-        y = torch.where(modes.HU[:, :k] == 0, torch.zeros_like(U), threshold * times(P, U))
+        y = here.oscillation(U)
         flat = T.reshape(k * k, -1)
         force = f.velocity_X(a, self._pull(T))
         per_X = propagator.displace(through * force, force).reshape(k * k, -1)

@@ -166,10 +166,8 @@ class LongSteps(AveragedFlow):
 
     def _carried(self, here: Here, U: Tensor, T: Tensor) -> Oscillation:
         """The last covariance on the present modes: X = C X C′ with C = UᵀPU₋."""
-        PU = times(here.P, U)
-        C = PU.T @ self._last.U
-        y = torch.where(here.modes.HU[:, : U.shape[1]] == 0, torch.zeros_like(U), here.threshold * PU)
-        return Oscillation(U, T, C @ self._last.X @ C.T, y)
+        C = times(here.P, U).T @ self._last.U
+        return Oscillation(U, T, C @ self._last.X @ C.T, here.oscillation(U))
 
     def _predicted(self, step: _Step, h: int) -> Point:
         """W and the accumulators after h averaged steps with the covariance held."""
