@@ -9,6 +9,7 @@ Nothing else in the package knows of processes: here is a `Problem` like any oth
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -268,7 +269,7 @@ def _refuse_other_than_mean(problem: ShardedProblem, network: Network) -> None:
         error = network.mean_error([slice(0, cut), slice(cut, count)], beside(problem.w0))
     errors: list[Any] = [None] * dist.get_world_size()
     _together(lambda: dist.all_gather_object(errors, error))
-    worst = float(torch.tensor(errors).max())  # nan, should there be one
+    worst = max(errors, key=lambda e: (math.isnan(e), e))
     if not worst <= mean_tolerance(problem.dtype):
         raise InputRefused(
             f"several processes can share a loss that is a mean over examples, but {problem.name} differs from the mean of its "
