@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 import sympy as sp
 
 from theory.symbols import Quantity, Shape, quantity, shape_of
@@ -158,7 +157,9 @@ def root(P: Array) -> Array:
 
 def _rate_of_root(V: Array, D: Array) -> Array:
     S = root(V)
-    return np.asarray(scipy.linalg.solve_sylvester(S, S, D))
+    from scipy.linalg import solve_sylvester  # takes longer to import than `--help` to print
+
+    return np.asarray(solve_sylvester(S, S, D))
 
 
 _MATRICES: dict[str, Callable[..., Any]] = {
