@@ -59,6 +59,7 @@ class LongSteps(AveragedFlow):
         self._there: Row = {}
         self._position = self._length = 0
         self._core: Mapping[str, Any] = {}
+        self._top, self._made = math.nan, 1  # λ/λ* of the top mode where the last step began, and that step's length
         self._failure: ProcessStopped | None = None  # of the long step that begins where the present one ends
 
     def step(self) -> Row:
@@ -95,7 +96,7 @@ class LongSteps(AveragedFlow):
         here = self._ahead()
         if self._failure:
             raise self._failure
-        self._core = {**super().state(), "next_length": self._next_length}
+        self._core = self._beyond()
         self._here, self._there, self._position, self._length = here, {}, 0, int(here["length"])
 
     def _leap(self) -> Row:
@@ -114,6 +115,7 @@ class LongSteps(AveragedFlow):
         clock.append(time.perf_counter())
         here = Here(local, a, P, threshold, modes)
         h, now, closing = self._moved(_Step(here, self._carried(here, U, T)), h)
+        self._made = h
         clock.append(time.perf_counter())
         self.displacement = None  # is of the optimizer's present step, which lies behind
         mean = local.grad + self._pull(now.curvature_gradient) / 2
@@ -154,13 +156,20 @@ class LongSteps(AveragedFlow):
         return all(bool(torch.isfinite(x).all()) for x in (*point, P)) and bool((P >= 0).all())
 
     def _choose_length(self, modes: Modes, threshold: float) -> int:
-        """The length that would have kept the last excess at its bound, the excess being quadratic in the length."""
+        """The length that would have kept the last excess at its bound, the excess being quadratic in the length.
+
+        Without an oscillation there is no excess to learn from: then it is what takes the top mode half of the way to λ*, at the rate
+        of the last step.
+        """
         ratios = modes.values / threshold - 1
         X = torch.linalg.eigvalsh(self._last.X)
         active = int(X.gt(ACTIVE * X[-1]).sum()) if len(X) else 0
         off = max(float(ratios.max()), float(ratios[:active].abs().max()) if active else 0.0)
         ratio = GROWTH if off <= EXCESS / GROWTH**2 else (EXCESS / off) ** 0.5
         length = self._next_length * max(1 / GROWTH, min(GROWTH, ratio))
+        rise, self._top = (float(ratios[0]) + 1 - self._top) / self._made, float(ratios[0]) + 1
+        if not active and rise > 0:
+            length = min(length, max(0.0, EXCESS - float(ratios[0])) / (GROWTH * rise))
         self._next_length = max(2, min(self.stride, int(length)))
         return self._next_length
 
@@ -241,13 +250,22 @@ class LongSteps(AveragedFlow):
 
     def state(self) -> Mapping[str, Any]:
         """See Process; what follows the present long step is made again."""
-        core = self._core or {**super().state(), "next_length": self._next_length}
-        return {"core": core, "here": self._here, "position": self._position, "length": self._length}
+        return {
+            "core": self._core or self._beyond(),
+            "here": self._here,
+            "position": self._position,
+            "length": self._length,
+        }
+
+    def _beyond(self) -> Mapping[str, Any]:
+        """The state at the end of the last step made."""
+        return {**super().state(), "next_length": self._next_length, "top": self._top, "made": self._made}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See Process."""
-        super().restore(state["core"])
-        self._core, self._next_length = state["core"], int(state["core"]["next_length"])
+        core = self._core = state["core"]
+        super().restore(core)
+        self._next_length, self._top, self._made = int(core["next_length"]), float(core["top"]), int(core["made"])
         self._here, self._position, self._length = dict(state["here"]), int(state["position"]), int(state["length"])
         self._there = {}
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from numerics import Problem, simulate
+from numerics.data import digits
 from numerics.errors import InputRefused
+from numerics.models import MLP
 from numerics.processes import ProcessStopped
 from numerics.processes.stabilised import leap, stages_for
 from tests.numerics.problems import small_problem
@@ -234,3 +236,11 @@ def test_a_refused_stride_leaves_nothing_behind(tmp_path):
     with pytest.raises(InputRefused, match="momentum"):
         simulate(small_problem(), "heavy_ball", dict(lr=0.1, momentum=0.9), 2, stride=2, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_no_step_straddles_the_first_crossing_of_the_edge():
+    problem = Problem.from_module(MLP(seed=0), digits(300), "mse")
+    run = simulate(problem, "gd", dict(lr=0.3), 80, processes=("central",), stride=16, check=False)
+    ratio = run["central"].eigenvalues[:, 0] / run["central"].threshold
+    # Without a look at how fast it rises, a step of 16 took λ from 0.78 λ* to 1.17 λ*.
+    assert ratio[0] < 0.6 and 0.98 < ratio.max() < 1.05
