@@ -242,5 +242,5 @@ def test_no_step_straddles_the_first_crossing_of_the_edge():
     problem = Problem.from_module(MLP(seed=0), digits(300), "mse")
     run = simulate(problem, "gd", dict(lr=0.3), 80, processes=("central",), stride=16, check=False)
     ratio = run["central"].eigenvalues[:, 0] / run["central"].threshold
-    # Without a look at how fast it rises, a step of 16 took λ from 0.78 λ* to 1.17 λ*.
-    assert ratio[0] < 0.6 and 0.98 < ratio.max() < 1.05
+    # Without a look at how fast it rises a step ended at 1.05 λ*; 1 % is the excess that lengths aim at.
+    assert ratio[0] < 0.6 and 0.98 < ratio.max() < 1.02
